@@ -1,0 +1,77 @@
+"""Names of everything twinops owns in AWS; the table is in docs/interfaces.md.
+
+Every name starts with ``twinops-<env>-``, so that an IAM policy can be scoped by name alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OWNER_TAG = "twinops:owner"
+OWNER = "twinops"
+ENVIRONMENT_TAG = "twinops:environment"
+
+ENVIRONMENTS = ("sandbox", "staging", "production")
+TWINS = ("development", "deployment")
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of one environment. ``account`` is only needed for buckets, whose names are global."""
+
+    env: str
+    account: str = ""
+
+    @property
+    def prefix(self) -> str:
+        return f"twinops-{self.env}-"
+
+    def role(self, purpose: str) -> str:
+        """``purpose``: mlops, dispatch, development-twin, deployment-twin or device."""
+        return self.prefix + purpose
+
+    def bucket(self, purpose: str) -> str:
+        """``purpose``: models, reports or data."""
+        return f"{self.prefix}{purpose}-{self.account}"
+
+    def twin(self, twin: str) -> str:
+        """Notebook instance, and its lifecycle configuration, of ``development`` or ``deployment``."""
+        return self.prefix + twin
+
+    def function(self, purpose: str) -> str:
+        """``purpose``: dispatch or backup."""
+        return self.prefix + purpose
+
+    def rule(self, workflow: str) -> str:
+        return self.prefix + workflow
+
+    def workflow_log_group(self, workflow: str) -> str:
+        return f"/twinops/{self.env}/workflows/{workflow}"
+
+    def function_log_group(self, purpose: str) -> str:
+        return f"/aws/lambda/{self.function(purpose)}"
+
+    @property
+    def ledger(self) -> str:
+        return self.prefix + "ledger"
+
+    @property
+    def topic(self) -> str:
+        return self.prefix + "workflows"
+
+    @property
+    def layer(self) -> str:
+        return self.prefix + "websocket-client"
+
+    @property
+    def dead_letters(self) -> str:
+        return self.prefix + "dead-letters"
+
+    @property
+    def metric_namespace(self) -> str:
+        return f"twinops/{self.env}"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of everything that can be tagged: they mark what twinops may change and remove."""
+        return {ENVIRONMENT_TAG: self.env, OWNER_TAG: OWNER}
