@@ -1,0 +1,84 @@
+# The words a person says to twinops. `make` alone lists them.
+# Any job of the pipeline calls one of these, so that every job can be run by hand.
+
+PYTHON ?= $(firstword $(foreach python,python3.13 python3.12 python3.11 python3,$(shell command -v $(python) 2>/dev/null)))
+ENV ?= sandbox
+
+# Nothing is written outside the clone: tools find their caches here and never the caller's AWS account.
+export UV_CACHE_DIR := $(CURDIR)/.cache/uv
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
+export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin
+export PYTHONPATH :=
+
+TESTS ?= tests
+LINTED_PYTHON := module_utils library dispatch workflows edge sandbox plugins tests inventories
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo up down clean status jupyter deploy plan test unit lint lint-imports format bench lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:
+	@$(PYTHON) -m sandbox.setup
+
+setup-dev:
+	@$(PYTHON) -m sandbox.setup --dev
+
+demo: setup ## the main job on this machine, end to end, with a summary
+	@python -m sandbox.demo
+
+up: setup ## start the sandbox: AWS endpoint, mail, devices
+	@python -m sandbox up
+
+down: ## stop every process of the sandbox
+	@if [ -x .venv/bin/python ]; then python -m sandbox down; else echo "nothing is set up, nothing runs"; fi
+
+clean: down ## stop it and remove every trace: sandbox, environments, caches
+	@rm -rf .sandbox .sandbox-test .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible
+	@echo "removed: sandbox, environments, caches, build results"
+
+status: setup ## what runs, which release each device has, the latest runs
+	@python -m sandbox status
+
+jupyter: setup ## print a link (valid for five minutes) to each twin's Jupyter
+	@python -m sandbox jupyter
+
+plan: setup ## what a deployment of ENV=sandbox|staging|production would change
+	ansible-playbook site.yml -l $(ENV) --check --diff
+
+deploy: setup ## deploy ENV=sandbox|staging|production
+	ansible-playbook site.yml -l $(ENV)
+
+test: setup-dev ## every test: unit, plan cases, devices, the sandbox end to end
+	@python -m pytest $(TESTS)
+
+unit: setup-dev ## the tests that need no sandbox
+	@python -m pytest tests -m "not sandbox"
+
+lint: setup-dev ## the same checks as the pipeline
+	ruff check $(LINTED_PYTHON)
+	ruff format --check $(LINTED_PYTHON)
+	mypy
+	@$(MAKE) --no-print-directory lint-imports
+	yamllint --strict .
+	ansible-lint --offline
+	check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
+
+lint-imports:
+	PYTHONPATH=module_utils:workflows:edge:. .venv/bin/lint-imports
+
+format: setup-dev ## put the Python code into its form
+	ruff check --fix-only $(LINTED_PYTHON)
+	ruff format $(LINTED_PYTHON)
+
+bench: setup-dev ## where the time, the AWS calls and the bytes of the demo go
+	@python tests/bench/demo.py
+
+lock: setup-dev ## renew the lock files from the *.in files
+	@for name in uv control dev emulator jupyter device; do \
+		.cache/tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+			--no-emit-find-links --no-emit-index-url locks/$$name.in -o locks/$$name.txt || exit 1; done
+	@.cache/tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-find-links --no-emit-index-url workflows/requirements.in -o workflows/requirements.txt

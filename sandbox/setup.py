@@ -1,0 +1,244 @@
+"""Set-up: everything `make demo` and `make test` need, inside the clone. Run by the system's Python, standard library only.
+
+    python3 -m sandbox.setup          what the demo needs
+    python3 -m sandbox.setup --dev    that, and what tests and linters need
+
+Each environment is keyed by the digest of its lock file and marked complete by a file that is written last, so an
+interrupted set-up is simply run again. uv installs the environments (it is the fastest); where uv cannot be had or fails,
+pip does the same from the same lock files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+CLONE = Path(__file__).resolve().parent.parent
+CACHE = CLONE / ".cache"
+TOOLS = CACHE / "tools"
+LOGS = CACHE / "logs"
+SUPPORTED = ((3, 11), (3, 13))
+
+# sun_path holds 108 bytes; the longest socket below the clone is a device's supervisor socket.
+CLONE_PATH_MAX = 50
+
+DEBIAN_PACKAGES = {"sshd": "openssh-server", "ssh": "openssh-client", "ssh-keygen": "openssh-client", "git": "git"}
+
+
+class SetupError(Exception):
+    """Something a person has to do before set-up can go on."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment made from one lock file."""
+
+    title: str
+    path: Path
+    lock: Path
+
+
+CONTROL = Environment("control: Ansible, boto3, signing, training", CLONE / ".venv", CLONE / "locks/control.txt")
+DEV = Environment("control, tests and linters", CLONE / ".venv", CLONE / "locks/dev.txt")
+EMULATOR = Environment("AWS emulator", CACHE / "envs/emulator", CLONE / "locks/emulator.txt")
+JUPYTER = Environment("Jupyter of the twins", CACHE / "envs/jupyter", CLONE / "locks/jupyter.txt")
+WHEELS = Environment("wheels for the devices", CACHE / "wheels/device", CLONE / "locks/device.txt")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def check_machine() -> None:
+    """Refuse what cannot work, before anything is written."""
+    if not sys.platform.startswith("linux"):
+        raise SetupError(
+            f"platform: expected Linux (each device needs a loopback address of its own), got {sys.platform}"
+        )
+    if not SUPPORTED[0] <= sys.version_info[:2] <= SUPPORTED[1]:
+        raise SetupError(
+            f"Python: expected 3.11–3.13, got {sys.version.split()[0]} ({sys.executable}). "
+            "Name another one: make demo PYTHON=python3.12"
+        )
+    if len(str(CLONE)) > CLONE_PATH_MAX:
+        raise SetupError(
+            f"clone path: expected at most {CLONE_PATH_MAX} characters (Unix sockets below it may have 108), "
+            f"got {len(str(CLONE))}: {CLONE}. Clone into a shorter path."
+        )
+
+
+def missing_packages() -> list[str]:
+    """Debian packages that have to be installed first, in order, each once."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    missing = [package for program, package in DEBIAN_PACKAGES.items() if not shutil.which(program, path=path)]
+    try:
+        import ensurepip  # noqa: F401, PLC0415  (Debian ships it apart from Python)
+    except ImportError:
+        missing.append(f"python{sys.version_info.major}.{sys.version_info.minor}-venv")
+    return list(dict.fromkeys(missing))
+
+
+def install_packages(packages: list[str]) -> None:
+    """Install Debian packages where the user may; otherwise say in one line what to install."""
+    if not packages:
+        return
+    command = f"apt-get install -y --no-install-recommends {' '.join(packages)}"
+    as_root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    may = shutil.which("apt-get") and (not as_root or run([*as_root, "true"], "sudo.log", check=False) == 0)
+    if not may:
+        raise SetupError(f"missing programs: install them first, for example: sudo {command}")
+    say(f"  installing with apt: {' '.join(packages)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run([*as_root, "apt-get", "update", "-q"], "apt.log", environment=environment, check=False)
+    run([*as_root, *command.split()], "apt.log", environment=environment)
+
+
+def run(argv: list[str], log_name: str, *, environment: dict[str, str] | None = None, check: bool = True) -> int:
+    """Run a program with its output in a log; on failure say which, and show the end of the log."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / log_name
+    with log.open("ab") as output:
+        try:
+            code = subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment or installer_environment(),
+                check=False,
+            ).returncode
+        except FileNotFoundError:
+            code = 127
+    if check and code:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise SetupError(f"{' '.join(argv)}\n  exited with {code}; the end of {log}:\n{tail}")
+    return code
+
+
+def installer_environment() -> dict[str, str]:
+    """Caches inside the clone, and pip's index settings handed to uv."""
+    environment = {
+        **os.environ,
+        "UV_CACHE_DIR": str(CACHE / "uv"),
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_NO_CONFIG": "1",
+        "PIP_CACHE_DIR": str(CACHE / "pip"),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+    }
+    for name in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"):
+        environment.pop(name, None)
+    if "PIP_INDEX_URL" in environment:
+        environment.setdefault("UV_DEFAULT_INDEX", environment["PIP_INDEX_URL"])
+    return environment
+
+
+def key(environment: Environment) -> str:
+    """What the environment was made from: lock file and interpreter."""
+    return f"{hashlib.sha256(environment.lock.read_bytes()).hexdigest()} {sys.executable} {sys.version.split()[0]}\n"
+
+
+def is_complete(environment: Environment) -> bool:
+    marker = environment.path / ".complete"
+    return marker.exists() and marker.read_text() == key(environment)
+
+
+def mark_complete(environment: Environment) -> None:
+    temporary = environment.path / ".complete.new"
+    temporary.write_text(key(environment))
+    temporary.replace(environment.path / ".complete")
+
+
+def ensure_tools() -> Path | None:
+    """pip and uv in an environment of their own. Returns uv, or None where only pip can be had."""
+    tools = Environment("installer", TOOLS, CLONE / "locks/uv.txt")
+    uv = TOOLS / "bin/uv"
+    if not is_complete(tools):
+        shutil.rmtree(TOOLS, ignore_errors=True)
+        run([sys.executable, "-m", "venv", str(TOOLS)], "tools.log")
+        pip = [str(TOOLS / "bin/python"), "-m", "pip", "install", "-q", "--require-hashes", "-r", str(tools.lock)]
+        run(pip, "tools.log", check=False)
+        mark_complete(tools)
+    return uv if uv.exists() and run([str(uv), "--version"], "tools.log", check=False) == 0 else None
+
+
+def install(environment: Environment, uv: Path | None) -> None:
+    """Make the environment from its lock file: with uv, or with pip where uv fails."""
+    log = f"{environment.lock.stem}.log"
+    (environment.path / ".complete").unlink(missing_ok=True)
+    if uv and install_with_uv(environment, uv, log):
+        return
+    shutil.rmtree(environment.path, ignore_errors=True)
+    run([sys.executable, "-m", "venv", str(environment.path)], log)
+    python = str(environment.path / "bin/python")
+    run([python, "-m", "pip", "install", "-q", "--require-hashes", "-r", str(environment.lock)], log)
+
+
+def install_with_uv(environment: Environment, uv: Path, log: str) -> bool:
+    path, lock = str(environment.path), str(environment.lock)
+    make = [str(uv), "venv", "--quiet", "--allow-existing", "--python", sys.executable, path]
+    sync = [str(uv), "pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", "--python", path, lock]
+    return run(make, log, check=False) == 0 and run(sync, log, check=False) == 0
+
+
+def download_wheels(environment: Environment) -> None:
+    """The devices' wheels: devices have no internet and no compiler, so wheels are pushed to them."""
+    new = environment.path.with_name(environment.path.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    pip = [str(TOOLS / "bin/python"), "-m", "pip", "download", "-q", "--only-binary", ":all:", "--require-hashes"]
+    run([*pip, "-d", str(new), "-r", str(environment.lock)], "wheels.log")
+    shutil.rmtree(environment.path, ignore_errors=True)
+    new.rename(environment.path)
+
+
+def ensure(environment: Environment, uv: Path | None) -> str | None:
+    """Bring one environment up to date; returns a line for the person, or None when nothing was to do."""
+    if is_complete(environment):
+        return None
+    started = time.monotonic()
+    if environment is WHEELS:
+        download_wheels(environment)
+    else:
+        install(environment, uv)
+    mark_complete(environment)
+    return f"  {environment.title} ({environment.path.relative_to(CLONE)}): {time.monotonic() - started:.0f} s"
+
+
+def set_up(*, dev: bool) -> None:
+    check_machine()
+    install_packages(missing_packages())
+    control = DEV if dev or is_complete(DEV) else CONTROL
+    wanted = [control, EMULATOR, JUPYTER, WHEELS]
+    todo = [environment for environment in wanted if not is_complete(environment)]
+    if not todo:
+        return
+    say("Set-up: installing what is missing, inside this folder (logs in .cache/logs)")
+    uv = ensure_tools()
+    with ThreadPoolExecutor(max_workers=len(todo)) as pool:
+        for line in pool.map(lambda environment: ensure(environment, uv), todo):
+            if line:
+                say(line)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python3 -m sandbox.setup", description=__doc__.splitlines()[0])
+    parser.add_argument("--dev", action="store_true", help="also what tests and linters need")
+    try:
+        set_up(dev=parser.parse_args().dev)
+    except SetupError as error:
+        print(f"set-up: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
