@@ -1,0 +1,114 @@
+"""Runs of workflows: their identity, their states, and which step may follow which.
+
+A run goes ``CLAIMED -> RUNNING -> SUCCEEDED | FAILED | TIMED_OUT | LOST``. A **claim** is what makes an event start
+one run only; its **epoch** is a fencing number: whoever acts for an older epoch has been given up on and is refused.
+``LOST -> CLAIMED`` (epoch + 1) is for workflows that say they are idempotent. See docs/interfaces.md, "Ledger".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any, TypedDict
+
+CLAIMED = "CLAIMED"
+RUNNING = "RUNNING"
+SUCCEEDED = "SUCCEEDED"
+FAILED = "FAILED"
+TIMED_OUT = "TIMED_OUT"
+LOST = "LOST"
+
+FINISHED = frozenset({SUCCEEDED, FAILED, TIMED_OUT})
+ACKNOWLEDGED = FINISHED | {RUNNING}
+
+TRANSITIONS: Mapping[str, frozenset[str]] = {
+    CLAIMED: frozenset({RUNNING}),
+    RUNNING: FINISHED | {LOST},
+    LOST: frozenset({CLAIMED}),
+    SUCCEEDED: frozenset(),
+    FAILED: frozenset(),
+    TIMED_OUT: frozenset(),
+}
+
+SCHEDULED_EVENT = "Scheduled Event"
+"""``detail-type`` of what EventBridge sends for a schedule."""
+
+
+class Claim(TypedDict):
+    """What identifies a run and is known before it starts."""
+
+    run_id: str
+    workflow: str
+    git_sha: str
+    event_id: str
+    parameters: str
+    """JSON text: only what the event overrides; defaults belong to the commit."""
+    timeout_s: int
+    idempotent: bool
+
+
+class Run(Claim, total=False):
+    """A run as the ledger has it. Times are ISO 8601 UTC; what has not happened yet is absent."""
+
+    state: str
+    epoch: int
+    dispatcher: str
+    """Request id of the Lambda that is ringing for this claim; absent once it gave up, so that a retry may go on."""
+    runner: str
+    """Random id of the run-once that took the run; tells a repeated write from a second runner."""
+    claimed_at: str
+    started_at: str
+    ended_at: str
+    heartbeat_at: str
+    exit_code: int
+    duration_s: float
+    log_group: str
+    log_stream: str
+    report_bucket: str
+    report_key: str
+    reason: str
+
+
+def run_id(*, workflow: str, occasion: str, parameters: Mapping[str, Any], git_sha: str) -> str:
+    """The identity of a run, 24 hex digits: the same occasion always names the same run.
+
+    ``occasion`` is the logical time of a schedule or the id of an event, see :func:`occasion`.
+    """
+    identity = json.dumps([workflow, occasion, dict(parameters), git_sha], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(identity.encode()).hexdigest()[:24]
+
+
+def occasion(event: Mapping[str, Any]) -> str:
+    """Why the run exists: EventBridge may deliver one tick of a schedule twice, with two ids but one time."""
+    return str(event["time"] if event.get("detail-type") == SCHEDULED_EVENT else event["event_id"])
+
+
+def may_follow(state: str, following: str) -> bool:
+    """Whether a run in ``state`` may become ``following``."""
+    return following in TRANSITIONS[state]
+
+
+def end_state(*, exit_code: int | None, timed_out: bool) -> str:
+    """The state of a run whose script has ended; ``exit_code`` is ``None`` when it was never started."""
+    if timed_out:
+        return TIMED_OUT
+    return SUCCEEDED if exit_code == 0 else FAILED
+
+
+def log_stream(run_id: str, epoch: int) -> str:
+    """Name of the log stream of one attempt at a run."""
+    return f"{run_id}/{epoch}"
+
+
+def timestamp(moment: datetime) -> str:
+    """ISO 8601 UTC with microseconds and ``Z``: sorts as text in order of time."""
+    if moment.tzinfo is None:
+        raise ValueError(f"expected a moment with a time zone, got {moment!r}")
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def now() -> str:
+    """The current time as the ledger writes it."""
+    return timestamp(datetime.now(timezone.utc))
