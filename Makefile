@@ -7,7 +7,6 @@ ENV ?= sandbox
 # Nothing is written outside the clone: tools find their caches here and never the caller's AWS account.
 export UV_CACHE_DIR := $(CURDIR)/.cache/uv
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
-export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin
 export PYTHONPATH :=
 

@@ -130,6 +130,7 @@ def installer_environment() -> dict[str, str]:
         "UV_CACHE_DIR": str(CACHE / "uv"),
         "UV_PYTHON_DOWNLOADS": "never",
         "UV_NO_CONFIG": "1",
+        "UV_SYSTEM_CERTS": "1",  # as pip does: companies have their own certificate authority
         "PIP_CACHE_DIR": str(CACHE / "pip"),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
@@ -186,7 +187,7 @@ def install(environment: Environment, uv: Path | None) -> None:
 def install_with_uv(environment: Environment, uv: Path, log: str) -> bool:
     path, lock = str(environment.path), str(environment.lock)
     make = [str(uv), "venv", "--quiet", "--allow-existing", "--python", sys.executable, path]
-    sync = [str(uv), "pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", "--python", path, lock]
+    sync = [str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", path, lock]
     return run(make, log, check=False) == 0 and run(sync, log, check=False) == 0
 
 

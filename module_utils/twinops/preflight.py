@@ -10,9 +10,7 @@ from .names import ENVIRONMENTS
 WAVES = ("edge_canary", "edge_early", "edge_fleet")
 
 
-def check_target(
-    targeted: Mapping[str, str], inventory: Mapping[str, str], groups: Mapping[str, Sequence[str]]
-) -> str:
+def check_target(targeted: Mapping[str, str], inventory: Mapping[str, str], groups: Mapping[str, Sequence[str]]) -> str:
     """The one environment that is targeted.
 
     ``targeted``: host -> ``twinops_env`` (empty where not set) of the hosts left by ``--limit``; ``inventory``: the same of
