@@ -1,0 +1,326 @@
+"""Workflow specs: what ``workflows/<name>/workflow.yml`` may say, checked before anything is touched. Pure.
+
+:func:`parse_workflow` finds every mistake in one go and says where it is, what was expected and what is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import SpecError
+from .schedule import schedule_mistake
+
+ENTRYPOINTS = ("run.py", "notebook.ipynb")
+LONGEST_TIMEOUT_S = 43200
+PARAMETER_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+}
+
+_FOLDER = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_REQUIRED = ("description", "owner", "entrypoint", "timeout_s")
+_OPTIONAL = ("schedule", "event", "parameters", "idempotent", "report")
+_EVENT_FIELDS = ("source", "detail-type", "detail", "account", "region", "resources", "time", "id", "version")
+_EVENT_FILTERS = (
+    "prefix",
+    "suffix",
+    "anything-but",
+    "numeric",
+    "exists",
+    "cidr",
+    "equals-ignore-case",
+    "wildcard",
+)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A value that an event may override; ``type`` is string, integer, number or boolean."""
+
+    name: str
+    type: str
+    default: object
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the mail about a run goes: ``topic`` is a purpose of docs/interfaces.md, "Names"."""
+
+    topic: str = "workflows"
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A checked spec. At least one of ``schedule`` and ``event`` is set."""
+
+    name: str
+    description: str
+    owner: str
+    entrypoint: str
+    timeout_s: int
+    schedule: str | None = None
+    event: Mapping[str, Any] | None = None
+    parameters: tuple[Parameter, ...] = ()
+    idempotent: bool = False
+    report: Report = field(default_factory=Report)
+
+
+def parse_workflow(data: object, where: str, files: Collection[str]) -> Workflow:
+    """The workflow that ``data`` (parsed YAML) describes.
+
+    ``where`` is the path of the spec, ``<...>/<workflow name>/workflow.yml``; ``files`` names the files beside it.
+
+    :raises SpecError: every mistake, one a line
+    """
+    mistakes = [f"{where}: {mistake}" for mistake in _mistakes(data, where, files)]
+    if mistakes or not isinstance(data, dict):
+        raise SpecError(mistakes)
+    return Workflow(
+        name=_folder(where),
+        description=data["description"].strip(),
+        owner=data["owner"],
+        entrypoint=data["entrypoint"],
+        timeout_s=data["timeout_s"],
+        schedule=data.get("schedule"),
+        event=data.get("event"),
+        parameters=tuple(
+            Parameter(name, parameter["type"], parameter["default"])
+            for name, parameter in data.get("parameters", {}).items()
+        ),
+        idempotent=data.get("idempotent", False),
+        report=Report(**data.get("report", {})),
+    )
+
+
+def merge_parameters(workflow: Workflow, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of a workflow with what an event overrides.
+
+    :raises SpecError: an override is unknown or has another type
+    """
+    known = {parameter.name: parameter for parameter in workflow.parameters}
+    mistakes = []
+    for name, value in overrides.items():
+        if name not in known:
+            mistakes.append(f"{workflow.name}: parameters.{name}: expected one of {_names(known)}, got an unknown name")
+        elif not _has_type(value, known[name].type):
+            mistakes.append(f"{workflow.name}: parameters.{name}: expected {_a(known[name].type)}, got {value!r}")
+    if mistakes:
+        raise SpecError(mistakes)
+    return {name: parameter.default for name, parameter in known.items()} | dict(overrides)
+
+
+def matching_event(workflow: Workflow) -> dict[str, Any]:
+    """``{"source", "detail-type", "detail"}`` of an event that the workflow's pattern matches, for starting it by hand.
+
+    :raises SpecError: the workflow has no pattern, or only a filter decides it, or AWS reserves the source
+    """
+    if workflow.event is None:
+        raise SpecError([f"{workflow.name}: event: expected a pattern, the workflow has only a schedule"])
+    fixed = sorted(set(workflow.event) - {"source", "detail-type", "detail"})
+    if fixed:
+        raise SpecError([f"{workflow.name}: event.{fixed[0]}: expected no condition that a put event cannot fulfil"])
+    example = _example(workflow.event, f"{workflow.name}: event")
+    example = {"source": "twinops", "detail-type": "Started by hand", "detail": {}} | example
+    if str(example["source"]).startswith("aws."):
+        raise SpecError([f"{workflow.name}: event.source: expected a source of ours, AWS reserves {example['source']}"])
+    return example
+
+
+def _example(pattern: Mapping[str, Any], where: str) -> dict[str, Any]:
+    example: dict[str, Any] = {}
+    for key, condition in pattern.items():
+        if isinstance(condition, Mapping):
+            example[key] = _example(condition, f"{where}.{key}")
+            continue
+        literals = [value for value in condition if not isinstance(value, Mapping)]
+        if not literals:
+            raise SpecError([f"{where}.{key}: expected a plain value to put into an event, got only filters"])
+        example[key] = literals[0]
+    return example
+
+
+def _folder(where: str) -> str:
+    return where.replace("\\", "/").rstrip("/").split("/")[-2] if "/" in where else ""
+
+
+def _mistakes(data: object, where: str, files: Collection[str]) -> Iterator[str]:
+    """Every mistake as ``field: expected ..., got ...``, in the order of the file."""
+    if not _FOLDER.fullmatch(_folder(where)):
+        yield f"folder: expected a name like model_evaluation ({_FOLDER.pattern}), got {_folder(where)!r}"
+    if not isinstance(data, dict):
+        yield f"expected a mapping of fields, got {_kind(data)}"
+        return
+    for key in data:
+        if key not in _REQUIRED + _OPTIONAL:
+            yield f"{key}: expected one of {_names(_REQUIRED + _OPTIONAL)}, got an unknown key"
+    for key in _REQUIRED:
+        if key not in data:
+            yield f"{key}: expected a value, it is missing"
+    if data.get("schedule") is None and data.get("event") is None:
+        yield "schedule, event: expected at least one of the two, both are missing"
+    for key, check in _CHECKS.items():
+        if key in data:
+            yield from (f"{key}{mistake}" for mistake in check(data[key], files))
+
+
+def _check_description(value: object, _files: Collection[str]) -> Iterator[str]:
+    if not isinstance(value, str) or not value.strip():
+        yield f": expected a sentence, got {_kind(value)}"
+
+
+def _check_owner(value: object, _files: Collection[str]) -> Iterator[str]:
+    if not isinstance(value, str) or not _MAIL.fullmatch(value):
+        yield f": expected a mail address, got {value!r}"
+
+
+def _check_entrypoint(value: object, files: Collection[str]) -> Iterator[str]:
+    if value not in ENTRYPOINTS:
+        yield f": expected {' or '.join(ENTRYPOINTS)}, got {value!r}"
+    elif value not in files:
+        yield f": expected a file {value} beside the spec, there is none"
+
+
+def _check_timeout(value: object, _files: Collection[str]) -> Iterator[str]:
+    if not _has_type(value, "integer"):
+        yield f": expected an integer, got {_kind(value)}"
+    elif not 1 <= value <= LONGEST_TIMEOUT_S:  # type: ignore[operator]
+        yield f": expected 1–{LONGEST_TIMEOUT_S}, got {value}"
+
+
+def _check_idempotent(value: object, _files: Collection[str]) -> Iterator[str]:
+    if not isinstance(value, bool):
+        yield f": expected true or false, got {value!r}"
+
+
+def _check_schedule(value: object, _files: Collection[str]) -> Iterator[str]:
+    if not isinstance(value, str):
+        yield f": expected cron(...) or rate(...), got {_kind(value)}"
+    elif mistake := schedule_mistake(value):
+        yield f": {mistake}"
+
+
+def _check_report(value: object, _files: Collection[str]) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield f": expected a mapping, got {_kind(value)}"
+        return
+    for key, topic in value.items():
+        if key != "topic":
+            yield f".{key}: expected topic, got an unknown key"
+        elif topic != "workflows":
+            yield f".topic: expected workflows, got {topic!r}"
+
+
+def _check_parameters(value: object, _files: Collection[str]) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield f": expected a mapping of parameters, got {_kind(value)}"
+        return
+    for name, parameter in value.items():
+        if not isinstance(name, str) or not _PARAMETER.fullmatch(name):
+            yield f".{name}: expected a name like lookback_h ({_PARAMETER.pattern})"
+        yield from (f".{name}{mistake}" for mistake in _parameter_mistakes(parameter))
+
+
+def _parameter_mistakes(parameter: object) -> Iterator[str]:
+    if not isinstance(parameter, dict):
+        yield f": expected {{type, default}}, got {_kind(parameter)}"
+        return
+    for key in parameter:
+        if key not in ("type", "default"):
+            yield f".{key}: expected type or default, got an unknown key"
+    kind = parameter.get("type")
+    if not isinstance(kind, str) or kind not in PARAMETER_TYPES:
+        yield f".type: expected one of {_names(PARAMETER_TYPES)}, got {kind!r}"
+    elif "default" not in parameter:
+        yield ".default: expected a value, it is missing"
+    elif not _has_type(parameter["default"], kind):
+        yield f".default: expected {_a(kind)}, got {parameter['default']!r}"
+
+
+def _check_event(value: object, _files: Collection[str]) -> Iterator[str]:
+    if not isinstance(value, dict) or not value:
+        yield f": expected an EventBridge pattern, got {_kind(value)}"
+        return
+    for key in value:
+        if key not in (*_EVENT_FIELDS, "$or"):
+            yield f".{key}: expected one of {_names(_EVENT_FIELDS)}, got an unknown key"
+    yield from _pattern_mistakes(value)
+
+
+def _pattern_mistakes(pattern: Mapping[Any, Any], where: str = "") -> Iterator[str]:
+    """Mistakes of a pattern: every leaf is a list, its elements plain values or one known filter each."""
+    for key, condition in pattern.items():
+        here = f"{where}.{key}"
+        if key == "$or":
+            yield from _alternatives_mistakes(condition, here)
+        elif isinstance(condition, dict):
+            if not condition:
+                yield f"{here}: expected at least one condition, got an empty mapping"
+            yield from _pattern_mistakes(condition, here)
+        elif not isinstance(condition, list):
+            yield f"{here}: expected a list of values, got {condition!r}"
+        elif not condition:
+            yield f"{here}: expected at least one value, got an empty list"
+        else:
+            yield from _value_mistakes(condition, here)
+
+
+def _alternatives_mistakes(alternatives: object, here: str) -> Iterator[str]:
+    if not isinstance(alternatives, list) or not alternatives:
+        yield f"{here}: expected a list of patterns, got {_kind(alternatives)}"
+        return
+    for number, alternative in enumerate(alternatives):
+        if isinstance(alternative, dict):
+            yield from _pattern_mistakes(alternative, f"{here}[{number}]")
+        else:
+            yield f"{here}[{number}]: expected a pattern, got {_kind(alternative)}"
+
+
+def _value_mistakes(values: list[Any], here: str) -> Iterator[str]:
+    for number, value in enumerate(values):
+        if isinstance(value, list):
+            yield f"{here}[{number}]: expected a value or a filter, got a list"
+        elif isinstance(value, dict) and (len(value) != 1 or next(iter(value)) not in _EVENT_FILTERS):
+            yield f"{here}[{number}]: expected one filter of {_names(_EVENT_FILTERS)}, got {_names(value)}"
+
+
+_CHECKS = {
+    "description": _check_description,
+    "owner": _check_owner,
+    "entrypoint": _check_entrypoint,
+    "schedule": _check_schedule,
+    "event": _check_event,
+    "parameters": _check_parameters,
+    "timeout_s": _check_timeout,
+    "idempotent": _check_idempotent,
+    "report": _check_report,
+}
+
+
+def _has_type(value: object, kind: str) -> bool:
+    if isinstance(value, bool):  # a bool is an int to Python, not to the person who wrote the spec
+        return kind == "boolean"
+    return isinstance(value, PARAMETER_TYPES[kind])
+
+
+def _kind(value: object) -> str:
+    """A value's type in the words of YAML."""
+    if value is None:
+        return "nothing"
+    words = {str: "text", bool: "true/false", int: "an integer", float: "a number", list: "a list", dict: "a mapping"}
+    word = words.get(type(value), type(value).__name__)
+    return "an empty text" if value == "" else word
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
+
+
+def _names(names: Collection[Any]) -> str:
+    return ", ".join(map(str, names)) or "no names"
