@@ -121,6 +121,10 @@ def to_onnx(model: ClassifierMixin, name: str) -> bytes:
         target_opset=TARGET_OPSET,
     )
     graph.producer_name, graph.producer_version, graph.doc_string = "twinops", "", ""
+    opsets = sorted((opset.domain, opset.version) for opset in graph.opset_import)
+    del graph.opset_import[:]  # their order was that of a set, which differs from process to process
+    for domain, version in opsets:
+        graph.opset_import.add(domain=domain, version=version)
     return bytes(graph.SerializeToString(deterministic=True))
 
 
