@@ -1,11 +1,11 @@
-"""Set-up: everything `make demo` and `make test` need, inside the clone. Run by the system's Python, standard library only.
+"""Set-up: everything `make demo` and `make test` need, inside the clone. Run by the system's Python.
 
     python3 -m sandbox.setup          what the demo needs
     python3 -m sandbox.setup --dev    that, and what tests and linters need
 
 Each environment is keyed by the digest of its lock file and marked complete by a file that is written last, so an
-interrupted set-up is simply run again. uv installs the environments (it is the fastest); where uv cannot be had or fails,
-pip does the same from the same lock files.
+interrupted set-up is simply run again. uv installs the environments (it is the fastest); where uv cannot be had or
+fails, pip does the same from the same lock files.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-CLONE = Path(__file__).resolve().parent.parent
+from sandbox.settings import CLONE, SettingsError, load
+
 CACHE = CLONE / ".cache"
 TOOLS = CACHE / "tools"
 LOGS = CACHE / "logs"
 SUPPORTED = ((3, 11), (3, 13))
-
-# sun_path holds 108 bytes; the longest socket below the clone is a device's supervisor socket.
-CLONE_PATH_MAX = 50
 
 DEBIAN_PACKAGES = {"sshd": "openssh-server", "ssh": "openssh-client", "ssh-keygen": "openssh-client", "git": "git"}
 
@@ -67,11 +65,6 @@ def check_machine() -> None:
         raise SetupError(
             f"Python: expected 3.11–3.13, got {sys.version.split()[0]} ({sys.executable}). "
             "Name another one: make demo PYTHON=python3.12"
-        )
-    if len(str(CLONE)) > CLONE_PATH_MAX:
-        raise SetupError(
-            f"clone path: expected at most {CLONE_PATH_MAX} characters (Unix sockets below it may have 108), "
-            f"got {len(str(CLONE))}: {CLONE}. Clone into a shorter path."
         )
 
 
@@ -216,6 +209,7 @@ def ensure(environment: Environment, uv: Path | None) -> str | None:
 
 def set_up(*, dev: bool) -> None:
     check_machine()
+    load()  # a mistake in SANDBOX_* shows before minutes of set-up
     install_packages(missing_packages())
     control = DEV if dev or is_complete(DEV) else CONTROL
     wanted = [control, EMULATOR, JUPYTER, WHEELS]
@@ -235,7 +229,7 @@ def main() -> int:
     parser.add_argument("--dev", action="store_true", help="also what tests and linters need")
     try:
         set_up(dev=parser.parse_args().dev)
-    except SetupError as error:
+    except (SetupError, SettingsError) as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1
     return 0

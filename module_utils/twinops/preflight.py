@@ -13,8 +13,8 @@ WAVES = ("edge_canary", "edge_early", "edge_fleet")
 def check_target(targeted: Mapping[str, str], inventory: Mapping[str, str], groups: Mapping[str, Sequence[str]]) -> str:
     """The one environment that is targeted.
 
-    ``targeted``: host -> ``twinops_env`` (empty where not set) of the hosts left by ``--limit``; ``inventory``: the same of
-    all hosts; ``groups``: group -> hosts. Raises SpecError with every mistake found.
+    ``targeted``: host -> ``twinops_env`` (empty where not set) of the hosts left by ``--limit``; ``inventory``: the
+    same of all hosts; ``groups``: group -> hosts. Raises SpecError with every mistake found.
     """
     environments = sorted({env for env in targeted.values() if env})
     if len(environments) > 1:
