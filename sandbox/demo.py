@@ -1,0 +1,139 @@
+"""`make demo`: the main job on one machine, end to end, with a summary a person understands.
+
+Each step first looks at the ledger and at the devices: what is done already is not done again, so a second run reports
+that nothing was to change, and a run after Ctrl-C goes on where the first one stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox import playbook, summary
+from sandbox.estate import Estate, EstateError
+from sandbox.settings import SettingsError, load
+
+FIRST_RELEASE, GOOD_RELEASE, BAD_RELEASE = "v1", "v2", "v3"
+WORKFLOW = "model_evaluation"
+RUN_TIMEOUT_S = 300
+
+NOTHING_TO_DO = "nothing to change"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the demo. ``run`` returns what happened, in a few words."""
+
+    title: str
+    run: Callable[[Estate], str]
+
+
+def start_sandbox(estate: Estate) -> str:
+    started = estate.up()
+    return f"started {', '.join(started)}" if started else NOTHING_TO_DO
+
+
+def deploy(estate: Estate) -> str:
+    """The whole site. The very first time with the older release, so that there is something to update."""
+    release = FIRST_RELEASE if not estate.completed_rollout(FIRST_RELEASE, GOOD_RELEASE) else GOOD_RELEASE
+    result = playbook.run(estate, "site.yml", f"edge_release_version={release}", log="site")
+    return changes(result) + (f", {release} on all devices" if result.changed else "")
+
+
+def update(estate: Estate) -> str:
+    """The release that git names, in waves: canary, gate, early, gate, fleet."""
+    if estate.completed_rollout(GOOD_RELEASE):
+        return NOTHING_TO_DO
+    return changes(playbook.run(estate, "playbooks/edge.yml", log="edge-v2"))
+
+
+def evaluate(estate: Estate) -> str:
+    """An event on the bus; the run it starts is found in the ledger by the event's id."""
+    done = estate.succeeded_run(WORKFLOW)
+    if done:
+        return f"{NOTHING_TO_DO}: run {done['run_id']} of {WORKFLOW} has succeeded"
+    event_id = estate.put_event("Evaluation requested", {"release": GOOD_RELEASE})
+    run = estate.wait_for_run(event_id, timeout_s=RUN_TIMEOUT_S)
+    if run["state"] != "SUCCEEDED":
+        raise EstateError(
+            f"run {run['run_id']} of {WORKFLOW}: expected SUCCEEDED, got {run['state']} "
+            f"(exit code {run.get('exit_code')}): {run.get('reason', '')}. Its log: {run.get('log_stream')}"
+        )
+    return f"run {run['run_id']}: exit code {run['exit_code']} after {run['duration_s']:.1f} s"
+
+
+def refuse(estate: Estate) -> str:
+    """A model with accuracy 0.93 that raises no alarm: it must not get past the canary."""
+    if not estate.blocked_rollout(BAD_RELEASE):
+        arguments = (estate, "playbooks/edge.yml", f"edge_release_version={BAD_RELEASE}")
+        result = playbook.run(*arguments, log="edge-v3", expect_failure=True)
+        blocked = estate.blocked_rollout(BAD_RELEASE)
+        if blocked is None:
+            raise EstateError(
+                f"{BAD_RELEASE}: expected the gate to block it, but the ledger has no blocked rollout; "
+                f"the output: {result.log}"
+            )
+        return f"stopped at {blocked['wave']} and rolled back"
+    return f"{NOTHING_TO_DO}: {BAD_RELEASE} has been blocked"
+
+
+def verify(estate: Estate) -> str:
+    """Ask every device itself."""
+    versions = estate.device_versions()
+    wrong = {device: version for device, version in versions.items() if version != GOOD_RELEASE}
+    if wrong:
+        raise EstateError(f"devices: expected {GOOD_RELEASE} on every device, got {wrong}")
+    return f"{len(versions)} devices answer {GOOD_RELEASE}"
+
+
+STEPS = (
+    Step("Start the sandbox: AWS endpoint, mail, devices", start_sandbox),
+    Step("Deploy the site: cloud, workflows, first release", deploy),
+    Step("Update the devices to v2 in waves", update),
+    Step("Put an event on the bus: evaluate the models", evaluate),
+    Step("Try a bad v3", refuse),
+    Step("Ask the devices over SSH", verify),
+)
+
+
+def changes(result: playbook.Result) -> str:
+    return f"{result.changed} changes" if result.changed else NOTHING_TO_DO
+
+
+def perform(estate: Estate) -> list[dict[str, Any]]:
+    """Run all steps; returns title, outcome, duration and AWS calls of each."""
+    results = []
+    for number, step in enumerate(STEPS, start=1):
+        print(f"[{number}/{len(STEPS)}] {step.title}", flush=True)
+        started, calls = time.monotonic(), estate.call_count()
+        outcome = step.run(estate)
+        seconds = time.monotonic() - started
+        print(f"      {outcome} ({seconds:.1f} s)", flush=True)
+        made = {name: count - calls.get(name, 0) for name, count in estate.call_count().items()}
+        results.append({"step": step.title, "outcome": outcome, "seconds": round(seconds, 2), "aws_calls": made})
+    return results
+
+
+def main() -> int:
+    try:
+        estate = Estate(load())
+        started = time.monotonic()
+        results = perform(estate)
+        estate.write_json("demo.json", results)
+        print(summary.text(estate, seconds=time.monotonic() - started))
+    except (EstateError, SettingsError, playbook.PlaybookError) as error:
+        print(f"\ndemo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted; `make demo` goes on from here, `make down` stops the sandbox", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""What runs in the sandbox, as a person's tools see it: the ledger, the bus, the devices. Reads; never repairs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import boto3
+from twinops.aws.ledger import Ledger, Rollout
+from twinops.names import Names
+from twinops.runs import FINISHED, Run
+
+from sandbox.settings import ACCOUNT, CLONE, Settings
+
+NAMES = Names("sandbox", ACCOUNT)
+SSH_TIMEOUT_S = 20
+
+
+class EstateError(Exception):
+    """The estate is not as the demo expects it; the message says what was expected."""
+
+
+class Estate:
+    """The sandbox of ``settings``, reached the way a person reaches it: boto3 with its profile, ssh with its config."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """The environment for programs: the sandbox's AWS and nothing of the caller's."""
+        mine = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        return {**mine, **self.settings.aws_environment, "SANDBOX_HOME": str(self.settings.home)}
+
+    @cached_property
+    def _session(self) -> boto3.Session:
+        os.environ.update(self.settings.aws_environment)
+        return boto3.Session()
+
+    def client(self, service: str) -> Any:
+        make: Any = self._session.client
+        return make(service)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(NAMES.ledger, self.client("dynamodb"))
+
+    def up(self) -> list[str]:
+        """Start what does not run; returns what was started."""
+        command = [sys.executable, "-m", "sandbox", "up", "--json"]
+        done = subprocess.run(
+            command, cwd=CLONE, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
+        )
+        if done.returncode:
+            raise EstateError("the sandbox did not start; the message above says why")
+        return list(json.loads(done.stdout)["started"])
+
+    # -- rollouts and runs ----------------------------------------------------------------------------------------
+
+    def has_ledger(self) -> bool:
+        """Whether the cloud has been deployed at all."""
+        return NAMES.ledger in self.client("dynamodb").list_tables()["TableNames"]
+
+    def rollouts(self) -> list[Rollout]:
+        return self.ledger.rollouts() if self.has_ledger() else []
+
+    def completed_rollout(self, *releases: str) -> Rollout | None:
+        """The latest rollout of one of ``releases`` that reached the whole fleet."""
+        return self._rollout("completed", releases)
+
+    def blocked_rollout(self, *releases: str) -> Rollout | None:
+        """The latest rollout of one of ``releases`` that a gate stopped."""
+        return self._rollout("blocked", releases)
+
+    def _rollout(self, state: str, releases: tuple[str, ...]) -> Rollout | None:
+        matching = (r for r in self.rollouts() if r["state"] == state and r["release"] in releases)
+        return next(matching, None)
+
+    def runs(self) -> list[Run]:
+        return self.ledger.runs() if self.has_ledger() else []
+
+    def succeeded_run(self, workflow: str) -> Run | None:
+        """The latest run of ``workflow`` that ended well."""
+        return next((run for run in self.runs() if (run["workflow"], run["state"]) == (workflow, "SUCCEEDED")), None)
+
+    def put_event(self, detail_type: str, detail: dict[str, Any]) -> str:
+        """Put one event of twinops on the default bus; returns its id."""
+        entry = {"Source": "twinops", "DetailType": detail_type, "Detail": json.dumps(detail)}
+        answer = self.client("events").put_events(Entries=[entry])["Entries"][0]
+        if "EventId" not in answer:
+            raise EstateError(f"event {detail_type}: the bus refused it: {answer}")
+        return str(answer["EventId"])
+
+    def wait_for_run(self, event_id: str, *, timeout_s: float) -> Run:
+        """The run that ``event_id`` started, once it has ended."""
+        deadline = time.monotonic() + timeout_s
+        state = "not claimed"
+        while time.monotonic() < deadline:
+            run = next((run for run in self.runs() if run["event_id"] == event_id), None)
+            if run and run["state"] in FINISHED:
+                return run
+            state = run["state"] if run else state
+            time.sleep(0.5)
+        raise EstateError(
+            f"event {event_id}: expected its run to end within {timeout_s:.0f} s, it is {state}; "
+            f"logs: {self.settings.home}/logs, {NAMES.function_log_group('dispatch')}"
+        )
+
+    # -- devices --------------------------------------------------------------------------------------------------
+
+    def devices(self) -> list[str]:
+        return sorted(path.name for path in (self.settings.home / "devices").iterdir() if path.is_dir())
+
+    def on_device(self, device: str, *command: str) -> str:
+        """The output of a command on a device over SSH, or EstateError."""
+        argv = [
+            "ssh",
+            "-F",
+            str(self.settings.home / "ssh_config"),
+            "-o",
+            f"ConnectTimeout={SSH_TIMEOUT_S}",
+            device,
+            *command,
+        ]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode:
+            raise EstateError(f"{device}: `{' '.join(command)}` exited with {done.returncode}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def device_versions(self) -> dict[str, str]:
+        """device -> release that runs there, asked over SSH."""
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            devices = self.devices()
+            return dict(zip(devices, pool.map(lambda name: self.on_device(name, "twinops-edge", "version"), devices)))
+
+    # -- files ----------------------------------------------------------------------------------------------------
+
+    def call_count(self) -> dict[str, int]:
+        """AWS calls that reached the endpoint so far: ``read`` and ``write``."""
+        count = {"read": 0, "write": 0}
+        path = self.settings.home / "calls.jsonl"
+        if path.exists():
+            with path.open() as lines:
+                for line in lines:
+                    count["write" if json.loads(line)["write"] else "read"] += 1
+        return count
+
+    def write_json(self, name: str, value: Any) -> None:
+        path = self.settings.home / name
+        temporary = path.with_name(f"{name}.new")
+        temporary.write_text(json.dumps(value, indent=1) + "\n")
+        temporary.replace(path)
