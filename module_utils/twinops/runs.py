@@ -58,6 +58,8 @@ class Run(Claim, total=False):
     """Request id of the Lambda that is ringing for this claim; absent once it gave up, so that a retry may go on."""
     runner: str
     """Random id of the run-once that took the run; tells a repeated write from a second runner."""
+    alerted_at: str
+    """When somebody was mailed that the run does not start."""
     claimed_at: str
     started_at: str
     ended_at: str

@@ -65,12 +65,12 @@ class Ledger:
 
     # -- runs -----------------------------------------------------------------------------------------------------
 
-    def claim(self, claim: Claim, *, dispatcher: str, at: str | None = None) -> bool:
-        """Claim a new run (epoch 1) for ``dispatcher``, a request id; false when somebody else has claimed it.
+    def claim(self, claim: Claim, *, dispatcher: str) -> int | None:
+        """Claim a run for ``dispatcher``, a request id; its epoch, or ``None`` when somebody else has claimed it.
 
-        A claim whose dispatcher gave up (:meth:`release`) is taken over at the same epoch.
+        A new run has epoch 1; a claim whose dispatcher gave up (:meth:`release`) is taken over at the epoch it has.
         """
-        claimed_at = at or runs.now()
+        claimed_at = runs.now()
         item = {
             **claim,
             "pk": _run_key(claim["run_id"]),
@@ -83,13 +83,15 @@ class Ledger:
             "dispatcher": dispatcher,
         }
         if self._put(item, condition="attribute_not_exists(pk)"):
-            return True
-        return self._update_run(
+            return 1
+        taken_over = self._update_run(
             claim["run_id"],
             {"dispatcher": dispatcher},
             condition="#state = :claimed AND (attribute_not_exists(dispatcher) OR dispatcher = :mine)",
             values={":claimed": runs.CLAIMED, ":mine": dispatcher},
         )
+        run = self.run(claim["run_id"]) if taken_over else None
+        return run["epoch"] if run else None
 
     def release(self, run_id: str, *, dispatcher: str) -> bool:
         """Give up ringing for a claim, so that a retry of the same event may go on with it."""
@@ -164,6 +166,15 @@ class Ledger:
             return True
         run = self.run(run_id)
         return run is not None and run["state"] == state and _is_mine(run, epoch, runner)
+
+    def alert_once(self, run_id: str) -> bool:
+        """Take the right to mail somebody that the run does not start; true for the first to ask."""
+        return self._update_run(
+            run_id,
+            {"alerted_at": runs.now()},
+            condition="attribute_exists(pk) AND attribute_not_exists(alerted_at)",
+            values={},
+        )
 
     def run(self, run_id: str) -> Run | None:
         """The run as it is now (consistent read), or ``None``."""
@@ -253,8 +264,9 @@ class Ledger:
         values: Mapping[str, Any],
         remove: tuple[str, ...] = (),
     ) -> bool:
-        """Change attributes of a run in one write; false when the condition does not hold."""
-        names = {f"#{name}": name for name in (*changes, *remove, "state")}
+        """Change attributes of a run in one write; false when the condition does not hold. ``None`` is left out."""
+        changes = {name: new for name, new in changes.items() if new is not None}
+        names = {f"#{name}": name for name in (*changes, *remove, *(("state",) if "#state" in condition else ()))}
         expression = ", ".join(f"#{name} = :new_{name}" for name in changes)
         expression = f"SET {expression}" if expression else ""
         if remove:
@@ -265,7 +277,7 @@ class Ledger:
             "UpdateExpression": expression.strip(),
             "ConditionExpression": condition,
             "ExpressionAttributeNames": names,
-            "ExpressionAttributeValues": _typed({**values, **{f":new_{k}": v for k, v in changes.items()}}),
+            "ExpressionAttributeValues": _typed({**values, **{f":new_{name}": new for name, new in changes.items()}}),
         }
         return self._holds("update_item", request)
 
