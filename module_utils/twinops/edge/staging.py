@@ -1,0 +1,146 @@
+"""Fills the slot that does not run: unpacks what was pushed, reuses what the device has, and checks every byte."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from .. import release
+from ..errors import TwinopsError
+from . import durable, verify
+from .state import Device
+
+RESERVE_BYTES = 16 << 20
+"""Left free on the disk: the running release needs room for its spool."""
+PUSHED_NAME = re.compile(r"(metadata|targets/[a-z]+/[A-Za-z0-9._-]+)/[A-Za-z0-9._-]+")
+
+
+def file_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def lacking(device: Device, env: str, files: Mapping[str, int]) -> list[str]:
+    """Of ``files`` (SHA-256 -> size in bytes), the digests whose bytes are nowhere on the device."""
+    here = {digest for digest, _ in _held(device, set(files))}
+    delivered = device.incoming / verify.TARGETS
+    for digest in set(files) - here:
+        path = delivered / release.stored_path(release.file_target(env, digest), digest)
+        if path.is_file() and path.stat().st_size == files[digest] and file_sha256(path) == digest:
+            here.add(digest)
+    return sorted(set(files) - here)
+
+
+def _held(device: Device, digests: set[str]) -> Iterator[tuple[str, Path]]:
+    """Files in either slot whose bytes, read now, are among ``digests``. Says nothing about signatures."""
+    for slot in ("a", "b"):
+        with contextlib.suppress(OSError, TwinopsError):
+            content = (device.slot(slot) / release.MANIFEST).read_bytes()
+            for file in release.parse_manifest(content, slot).files:
+                path = device.slot(slot) / file.path
+                if file.sha256 in digests and path.is_file() and file_sha256(path) == file.sha256:
+                    yield file.sha256, path
+
+
+def require_room(device: Device, needed_bytes: int) -> None:
+    """:raises TwinopsError: the disk has too little room for ``needed_bytes`` more"""
+    free_bytes = shutil.disk_usage(device.root).free
+    if free_bytes < needed_bytes + RESERVE_BYTES:
+        raise TwinopsError(
+            f"{device.root}: the disk is full: expected {needed_bytes + RESERVE_BYTES} free bytes "
+            f"({RESERVE_BYTES} of them in reserve), got {free_bytes}"
+        )
+
+
+def unpack(device: Device, archive: Path) -> None:
+    """Unpack a pushed archive into ``incoming/``. Nothing in it is believed yet; it just may not leave the folder.
+
+    :raises TwinopsError: it is damaged, holds something else than metadata and targets, or does not fit the disk
+    """
+    try:
+        with tarfile.open(archive, "r:*") as pushed:
+            for member in pushed:
+                if not member.isfile() or not PUSHED_NAME.fullmatch(member.name) or ".." in member.name:
+                    raise TwinopsError(f"{archive.name}: expected metadata and targets, got {member.name!r}")
+                require_room(device, member.size)
+                _extract(pushed, member, device.incoming / member.name)
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise TwinopsError(f"{archive.name}: damaged on the way ({error}); push it again") from error
+    archive.unlink()
+
+
+def _extract(pushed: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = pushed.extractfile(member)
+    if source is None:
+        raise TwinopsError(f"{member.name}: expected a regular file")
+    with source, path.open("wb") as file:
+        shutil.copyfileobj(source, file, 1 << 18)
+
+
+def stage(device: Device, slot: str, manifest: release.Manifest, manifest_bytes: bytes, trust: verify.Verifier) -> None:
+    """Make ``slot`` hold exactly the release: built aside, synced, then renamed into place.
+
+    Every file is compared with its *signed* digest after it is in place, wherever it came from.
+    """
+    folder = device.slots / f"{slot}.new"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    held = dict(_held(device, {file.sha256 for file in manifest.files}))
+    for file in manifest.files:
+        info = trust.file(file.sha256)
+        source = held.get(file.sha256) or trust.delivered(info)
+        place = folder / file.path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _link_or_copy(source, place)
+        if not verify.matches(info, place):
+            raise TwinopsError(f"{file.path}: not the signed bytes once in slot {slot}; is the disk failing?")
+    (folder / release.MANIFEST).write_bytes(manifest_bytes)
+    durable.sync_tree(folder)
+    shutil.rmtree(device.slot(slot), ignore_errors=True)
+    folder.rename(device.slot(slot))
+    durable.sync_folder(device.slots)
+
+
+def _link_or_copy(source: Path, place: Path) -> None:
+    try:
+        os.link(source, place)
+    except OSError:  # a file system without hard links, or a link count at its limit
+        shutil.copyfile(source, place)
+    place.chmod(0o644)
+
+
+def check_slot(device: Device, slot: str, digest: str) -> None:
+    """That ``slot`` still holds, byte for byte, the release ``digest`` that was verified when it was staged.
+
+    :raises TwinopsError: it does not
+    """
+    folder = device.slot(slot)
+    try:
+        content = (folder / release.MANIFEST).read_bytes()
+    except OSError as error:
+        raise TwinopsError(f"slot {slot}: expected the release {digest[:12]}, got {error}") from error
+    if release.sha256(content) != digest:
+        raise TwinopsError(f"slot {slot}: expected the release {digest[:12]}, it holds another one")
+    for file in release.parse_manifest(content, f"slot {slot}").files:
+        path = folder / file.path
+        if not path.is_file() or file_sha256(path) != file.sha256:
+            raise TwinopsError(f"slot {slot}: {file.path} is missing or damaged")
+
+
+def clean_incoming(device: Device) -> None:
+    """Forget what was delivered: either it is in a slot now, or it was not worth keeping."""
+    for path in device.incoming.glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()

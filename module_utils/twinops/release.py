@@ -1,0 +1,245 @@
+"""Releases as data: the spec a person writes, the manifest that is signed, and where both lie. Pure: no I/O, no clock.
+
+A release is one unit: model + process + config. Its identity is the SHA-256 of ``manifest.json``; same inputs, same
+bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import SpecError
+
+VERSION = re.compile(r"[a-z0-9][a-z0-9._-]{0,40}")
+PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+MANIFEST = "manifest.json"
+MODEL_FILES = ("golden.json", "model.onnx", "training.json")
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_FILES = 1000
+
+
+@dataclass(frozen=True)
+class ReleaseSpec:
+    """``edge/releases/<version>.yml``, checked."""
+
+    version: str
+    description: str
+    model_name: str
+    trainer: str
+    parameters: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BundleFile:
+    """A file of a bundle: its path in the slot, and what its bytes must be."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle consists of and where it came from (docs/interfaces.md, "Models and releases")."""
+
+    release: str
+    git_sha: str
+    data_version: str
+    inputs_sha256: str
+    model: Mapping[str, str]
+    files: tuple[BundleFile, ...]
+
+    def to_bytes(self) -> bytes:
+        """``manifest.json``: sorted, so that the same inputs give the same digest."""
+        return as_json_bytes(
+            {
+                "release": self.release,
+                "git_sha": self.git_sha,
+                "data_version": self.data_version,
+                "inputs_sha256": self.inputs_sha256,
+                "model": dict(self.model),
+                "files": {file.path: {"sha256": file.sha256, "size_bytes": file.size_bytes} for file in self.files},
+            }
+        )
+
+    @property
+    def digest(self) -> str:
+        """The release digest."""
+        return sha256(self.to_bytes())
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def as_json_bytes(value: object) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def release_path(version: str) -> str:
+    """Where a person writes the release, relative to the repository."""
+    return f"edge/releases/{version}.yml"
+
+
+def parse_release(data: object, where: str) -> ReleaseSpec:
+    """Check a release file's content.
+
+    :raises SpecError: every mistake, as ``edge/releases/v2.yml: model.trainer: expected a string, got 3``
+    """
+    mistakes: list[str] = []
+
+    def expect(holder: object, key: str, kind: type, name: str, path: str) -> Any:
+        value = holder.get(key) if isinstance(holder, Mapping) else None
+        if not isinstance(value, kind) or value == "":
+            mistakes.append(f"{where}: {path}: expected {name}, got {'nothing' if value is None else repr(value)}")
+            return kind()
+        return value
+
+    if not isinstance(data, Mapping):
+        raise SpecError([f"{where}: expected a mapping with version, model and config, got {type(data).__name__}"])
+    mistakes += _unknown(data, ("version", "description", "model", "config"), where, "")
+    version = expect(data, "version", str, "a string such as v2", "version")
+    if version and not VERSION.fullmatch(version):
+        mistakes.append(f"{where}: version: expected lower-case letters, digits, '.', '_' or '-', got {version!r}")
+    if version and not where.endswith(f"{version}.yml"):
+        mistakes.append(f"{where}: version: expected the name of the file, got {version!r}")
+    description = expect(data, "description", str, "a sentence", "description")
+    model = expect(data, "model", dict, "a mapping", "model")
+    mistakes += _unknown(model, ("name", "trainer", "parameters"), where, "model.")
+    name = expect(model, "name", str, "a string", "model.name")
+    trainer = expect(model, "trainer", str, "a string", "model.trainer")
+    parameters = expect(model, "parameters", dict, "a mapping", "model.parameters")
+    config = expect(data, "config", dict, "a mapping", "config")
+    if mistakes:
+        raise SpecError(mistakes)
+    return ReleaseSpec(version, description, name, trainer, parameters, config)
+
+
+def _unknown(holder: Mapping[str, Any], known: tuple[str, ...], where: str, path: str) -> list[str]:
+    return [
+        f"{where}: {path}{key}: unknown key, expected one of {', '.join(known)}" for key in holder if key not in known
+    ]
+
+
+def inputs_sha256(spec: ReleaseSpec, files: Mapping[str, bytes], libraries: Mapping[str, str]) -> str:
+    """What a release is made of, before anything is trained: equal inputs need no new build.
+
+    ``files``: path -> content of the process and of the training code; ``libraries``: name -> version of what trains.
+    The description is left out, because it does not reach a device.
+    """
+    return sha256(
+        as_json_bytes(
+            {
+                "version": spec.version,
+                "model": {"name": spec.model_name, "trainer": spec.trainer, "parameters": dict(spec.parameters)},
+                "config": dict(spec.config),
+                "files": {path: sha256(content) for path, content in files.items()},
+                "libraries": dict(libraries),
+            }
+        )
+    )
+
+
+def bundle_files(spec: ReleaseSpec, model: Mapping[str, bytes], process: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Every file of the bundle but its manifest. ``process``: path below ``process/`` -> content.
+
+    :raises SpecError: training left a file out
+    """
+    missing = [name for name in MODEL_FILES if name not in model]
+    if missing or "main.py" not in process:
+        missing += [] if "main.py" in process else ["process/main.py"]
+        raise SpecError(
+            [f"release {spec.version}: expected the file {name} in the bundle, got none" for name in missing]
+        )
+    files = {name: model[name] for name in MODEL_FILES}
+    files["config.json"] = as_json_bytes(dict(spec.config))
+    files.update({f"process/{path}": content for path, content in process.items()})
+    return dict(sorted(files.items()))
+
+
+def make_manifest(
+    spec: ReleaseSpec, files: Mapping[str, bytes], *, git_sha: str, inputs: str, data_version: str
+) -> Manifest:
+    """The manifest of :func:`bundle_files`."""
+    return Manifest(
+        release=spec.version,
+        git_sha=git_sha,
+        data_version=data_version,
+        inputs_sha256=inputs,
+        model={"name": spec.model_name, "version": spec.version, "sha256": sha256(files["model.onnx"])},
+        files=tuple(BundleFile(path, sha256(content), len(content)) for path, content in sorted(files.items())),
+    )
+
+
+def parse_manifest(content: bytes, where: str) -> Manifest:
+    """Read a manifest whose bytes were verified already; still refuses paths that leave the slot.
+
+    :raises SpecError: it is not a manifest
+    """
+    try:
+        data = json.loads(content)
+        manifest = Manifest(
+            release=str(data["release"]),
+            git_sha=str(data["git_sha"]),
+            data_version=str(data["data_version"]),
+            inputs_sha256=str(data["inputs_sha256"]),
+            model={key: str(data["model"][key]) for key in ("name", "version", "sha256")},
+            files=tuple(
+                BundleFile(str(path), str(file["sha256"]), int(file["size_bytes"]))
+                for path, file in sorted(data["files"].items())
+            ),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SpecError([f"{where}: expected a release manifest, got something else ({error!r})"]) from error
+    bad = [file for file in manifest.files if not _is_safe(file)]
+    if bad or len(manifest.files) > MAX_FILES or not VERSION.fullmatch(manifest.release):
+        raise SpecError([f"{where}: expected files with plain relative paths and a SHA-256, got {bad[:3]}"])
+    return manifest
+
+
+def _is_safe(file: BundleFile) -> bool:
+    return bool(PATH.fullmatch(file.path)) and bool(SHA256.fullmatch(file.sha256)) and file.size_bytes >= 0
+
+
+# -- names of TUF targets (signed by the delegated role of the environment) ---------------------------------------
+
+
+def manifest_target(env: str, version: str) -> str:
+    return f"{env}/{version}/{MANIFEST}"
+
+
+def file_target(env: str, digest: str) -> str:
+    """Content-addressed, so that releases share what did not change."""
+    return f"{env}/files/{digest}"
+
+
+def current_target(env: str) -> str:
+    """Which release the environment runs; moved only when a rollout passed its last gate."""
+    return f"{env}/current.json"
+
+
+def target_patterns(env: str) -> list[str]:
+    """What the environment's role may sign. TUF compares segment by segment, so each depth is named."""
+    return [f"{env}/*", f"{env}/*/*"]
+
+
+def stored_path(target: str, digest: str) -> str:
+    """The path of a target in a repository with consistent snapshots: its file name carries its digest."""
+    folder, _, name = target.rpartition("/")
+    return f"{folder}/{digest}.{name}"
+
+
+def current_bytes(version: str, manifest_sha256: str) -> bytes:
+    return as_json_bytes({"release": version, "manifest_sha256": manifest_sha256})
