@@ -1,0 +1,117 @@
+"""Where records come from. A real sensor implements ``Sensor``; ``CsvReplay`` replays a file as if it were one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Protocol
+
+import numpy as np
+from clock import iso
+from errors import SensorError
+
+FEATURES = 9
+
+
+class Records(NamedTuple):
+    """What one read gave, oldest first.
+
+    ``position`` is the sensor's place *after* these records, to be stored with the decisions on them.
+    ``unreadable`` counts the records that were skipped because they are not ``FEATURES`` finite numbers.
+    """
+
+    ids: list[str]
+    recorded_at: list[str]
+    features: np.ndarray
+    position: str
+    unreadable: int
+
+
+class Sensor(Protocol):
+    """A source of records that remembers nothing: the service stores the position and hands it back after a restart."""
+
+    def read(self, limit: int) -> Records | None:
+        """At most ``limit`` records that are there by now, None if there are none. Never waits. Raises SensorError."""
+
+    def close(self) -> None:
+        """Lets the device go."""
+
+
+class CsvReplay:
+    """Replays ``record_id,f1..f9`` rows at ``rate_hz``, each stamped with the time it is due, for ever.
+
+    ``rate_hz`` 0 means as fast as they are read. A service that falls behind gets what it missed, as from a sensor with
+    a buffer. The position is the byte offset of the next row; one that is not the start of a row (the file was
+    replaced) means the first row.
+    """
+
+    def __init__(self, path: Path, rate_hz: float, position: str | None) -> None:
+        self._path, self._rate_hz = path, rate_hz
+        try:
+            self._file: BinaryIO = path.open("rb")
+        except OSError as error:
+            raise SensorError(f"{path}: {error.strerror}; expected the sensor's records") from error
+        self._first_row = len(self._file.readline())
+        if not self._file.readline():
+            self._file.close()
+            raise SensorError(f"{path}: expected rows of record_id,f1..f{FEATURES}, got none")
+        self._file.seek(self._start(position))
+        self._started_s = time.monotonic()
+        self._read = 0
+
+    def _start(self, position: str | None) -> int:
+        if position is None or not position.isdigit() or int(position) <= self._first_row:
+            return self._first_row
+        self._file.seek(int(position) - 1)
+        return int(position) if self._file.read(1) == b"\n" else self._first_row
+
+    def read(self, limit: int) -> Records | None:
+        elapsed_s = time.monotonic() - self._started_s
+        due = limit if not self._rate_hz else min(limit, int(elapsed_s * self._rate_hz) - self._read)
+        if due <= 0:
+            return None
+        wall_start_s = time.time() - elapsed_s
+        ids, recorded_at, rows, unreadable = [], [], [], 0
+        for row in self._rows(due):
+            self._read += 1
+            due_s = self._read / self._rate_hz if self._rate_hz else elapsed_s
+            record_id, separator, values = row.partition(b",")
+            features = _numbers(values)
+            if not record_id or not separator or features is None:
+                unreadable += 1
+                continue
+            ids.append(record_id.decode("utf-8", "replace"))
+            recorded_at.append(iso(wall_start_s + due_s))
+            rows.append(features)
+        features = np.array(rows, dtype=np.float32).reshape(len(rows), FEATURES)
+        return Records(ids, recorded_at, features, str(self._file.tell()), unreadable)
+
+    def _rows(self, count: int) -> Iterator[bytes]:
+        for _ in range(count):
+            row = self._file.readline()
+            if not row:
+                self._file.seek(self._first_row)
+                row = self._file.readline()
+            yield row
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _numbers(values: bytes) -> list[float] | None:
+    try:
+        numbers = [float(value) for value in values.split(b",")]
+    except ValueError:
+        return None
+    return numbers if len(numbers) == FEATURES and all(abs(number) < np.inf for number in numbers) else None
+
+
+def open_sensor(settings: Mapping[str, Any], position: str | None) -> Sensor:
+    """The sensor of ``device.json``, continuing after ``position``."""
+    kind, path, rate_hz = settings.get("kind"), settings.get("path"), settings.get("rate_hz")
+    if kind != "csv_replay":
+        raise SensorError(f"device.json: sensor.kind: expected csv_replay, got {kind!r}")
+    if not isinstance(path, str) or not isinstance(rate_hz, (int, float)) or rate_hz < 0:
+        raise SensorError(f"device.json: sensor: expected a path and a rate_hz from 0, got {path!r} and {rate_hz!r}")
+    return CsvReplay(Path(path), rate_hz, position)
