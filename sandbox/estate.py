@@ -34,9 +34,10 @@ class Estate:
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """The environment for programs: the sandbox's AWS and nothing of the caller's."""
+        """The environment for programs: our tools first, the sandbox's AWS and nothing of the caller's."""
         mine = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        return {**mine, **self.settings.aws_environment, "SANDBOX_HOME": str(self.settings.home)}
+        path = f"{CLONE / '.venv/bin'}{os.pathsep}{mine.get('PATH', os.defpath)}"
+        return {**mine, **self.settings.aws_environment, "PATH": path, "SANDBOX_HOME": str(self.settings.home)}
 
     @cached_property
     def _session(self) -> boto3.Session:
@@ -141,14 +142,15 @@ class Estate:
 
     # -- files ----------------------------------------------------------------------------------------------------
 
-    def call_count(self) -> dict[str, int]:
-        """AWS calls that reached the endpoint so far: ``read`` and ``write``."""
+    def call_count(self, *left_out: str) -> dict[str, int]:
+        """AWS calls that reached the endpoint so far, ``read`` and ``write``, without the actions ``left_out``."""
         count = {"read": 0, "write": 0}
         path = self.settings.home / "calls.jsonl"
         if path.exists():
             with path.open() as lines:
-                for line in lines:
-                    count["write" if json.loads(line)["write"] else "read"] += 1
+                for call in map(json.loads, lines):
+                    if call["action"] not in left_out:
+                        count["write" if call["write"] else "read"] += 1
         return count
 
     def write_json(self, name: str, value: Any) -> None:

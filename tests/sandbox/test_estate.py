@@ -1,0 +1,105 @@
+"""The main job, end to end, on what the sandbox and the devices really hold afterwards."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sandbox.estate import NAMES
+
+if TYPE_CHECKING:
+    from tests.conftest import Demonstration, Sandbox
+
+pytestmark = pytest.mark.sandbox
+
+
+def test_check_on_an_empty_sandbox_writes_nothing(estate: Demonstration) -> None:
+    assert estate.writes_of_empty_check == 0
+    assert estate.empty_check.changed > 0, "an empty sandbox has everything to change"
+
+
+def test_demo_ends_with_a_summary(estate: Demonstration) -> None:
+    for word in ("Cloud", "Workflow runs", "Rollouts", "Devices", "Mails", "make jupyter", NAMES.ledger):
+        assert word in estate.first.output
+
+
+def test_run_is_in_the_ledger_with_the_exit_code_of_the_script(estate: Demonstration, sandbox: Sandbox) -> None:
+    run = sandbox.succeeded_run("model_evaluation")
+    assert run is not None
+    status = (
+        sandbox.settings.home
+        / f"notebooks/{NAMES.twin('deployment')}/SageMaker/twinops/runs/{run['run_id']}/status.json"
+    )
+    assert run["exit_code"] == json.loads(status.read_text())["exit_code"] == 0
+    assert run["git_sha"] == sandbox.run("git", "rev-parse", "HEAD").output.strip()
+
+
+def test_report_is_in_the_versioned_bucket(estate: Demonstration, sandbox: Sandbox) -> None:
+    run = sandbox.succeeded_run("model_evaluation")
+    assert run is not None
+    s3 = sandbox.client("s3")
+    assert s3.get_bucket_versioning(Bucket=run["report_bucket"])["Status"] == "Enabled"
+    body = s3.get_object(Bucket=run["report_bucket"], Key=run["report_key"])["Body"].read().decode()
+    assert body.startswith("<!doctype html>") or body.startswith("<!DOCTYPE html>")
+    assert "<svg" in body
+    assert not re.search(r'(src|href)="https?://', body), "a report makes no external request"
+    assert "v1" in body
+    assert "v2" in body
+
+
+def test_mail_names_the_run(estate: Demonstration, sandbox: Sandbox) -> None:
+    run = sandbox.succeeded_run("model_evaluation")
+    assert run is not None
+    messages = [
+        email.message_from_bytes(file.read_bytes(), policy=email.policy.default)
+        for file in (sandbox.settings.home / "mail").glob("*.eml")
+    ]
+    bodies = [message.get_content() for message in messages if "model_evaluation" in message["Subject"]]
+    assert [run["run_id"] in body for body in bodies].count(True) == 1
+
+
+def test_every_device_answers_v2_over_ssh(estate: Demonstration, sandbox: Sandbox) -> None:
+    assert sandbox.device_versions() == dict.fromkeys(sandbox.devices(), "v2")
+    assert len(sandbox.devices()) == 6
+
+
+def test_v3_is_recorded_as_rolled_back_and_nobody_runs_it(estate: Demonstration, sandbox: Sandbox) -> None:
+    blocked = sandbox.blocked_rollout("v3")
+    assert blocked is not None
+    assert blocked["wave"] == "edge_canary"
+    states = json.loads(blocked["devices"])
+    assert states == {"device-001": "rolled_back"}
+    canary = json.loads(sandbox.on_device("device-001", "twinops-edge", "status"))
+    assert [entry["outcome"] for entry in canary["history"] if entry["release"] == "v3"][-1] == "rolled_back"
+    others = [json.loads(sandbox.on_device(name, "twinops-edge", "status")) for name in sandbox.devices()[1:]]
+    assert not [entry for status in others for entry in status["history"] if entry["release"] == "v3"]
+
+
+def test_second_demo_changes_nothing(estate: Demonstration) -> None:
+    outcomes = re.findall(r"^      (.*) \([\d.]+ s\)$", estate.second.output, re.MULTILINE)
+    assert len(outcomes) == 6
+    assert [outcome for outcome in outcomes[:-1] if not outcome.startswith("nothing to change")] == []
+
+
+def test_second_deployment_changes_nothing(estate: Demonstration, sandbox: Sandbox) -> None:
+    # Devices upload their decisions all the time: what counts is what the deployment wrote.
+    writes = sandbox.call_count("PutObject")["write"]
+    done = sandbox.playbook("site.yml")
+    assert done.changed == 0
+    assert sandbox.call_count("PutObject")["write"] == writes
+
+
+def test_no_secret_in_any_log(estate: Demonstration, sandbox: Sandbox) -> None:
+    """Neither a presigned URL nor a token nor a cookie ends up in a log."""
+    forbidden = re.compile(r"authToken=|X-XSRFToken:|_xsrf=|X-Amz-Security-Token=", re.IGNORECASE)
+    for log in (sandbox.settings.home / "logs").rglob("*.log"):
+        assert not forbidden.search(log.read_text(errors="replace")), log
+    logs = sandbox.client("logs")
+    for group in logs.describe_log_groups()["logGroups"]:
+        for event in logs.filter_log_events(logGroupName=group["logGroupName"])["events"]:
+            assert not forbidden.search(event["message"]), group["logGroupName"]
