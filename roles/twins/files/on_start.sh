@@ -1,0 +1,188 @@
+#!/bin/bash
+# Makes a notebook instance a twin: what the dispatcher rings for (bin/run-once), and the environment that runs need.
+#
+# The role puts `VAR='value'` lines before this file, which is then the OnStart lifecycle script. All are required:
+#   TWINOPS_ENV       sandbox | staging | production
+#   TWINOPS_REGION    AWS region
+#   LEDGER_TABLE      DynamoDB table of the ledger
+#   TOPIC_ARN         SNS topic of the mails about runs
+#   REPORTS_BUCKET    where runs store their reports
+#   DATA_BUCKET       where devices put their decisions
+#   MODELS_BUCKET     where releases are published
+#   REPOSITORY        URL (or path) that git fetches commits from
+#   REDSHIFT_CLUSTER  REDSHIFT_DATABASE  REDSHIFT_DB_USER    the data store with the labels
+#   GIT_REF           commit or branch whose environment is built ahead of the first run
+#
+# AWS runs this as root at every start, allows five minutes, and keeps nothing but ~ec2-user/SageMaker. So everything
+# is written there, every step may be repeated, and what takes long goes on in the background (log/prepare.log).
+set -eu
+umask 022
+
+for name in TWINOPS_ENV TWINOPS_REGION LEDGER_TABLE TOPIC_ARN REPORTS_BUCKET DATA_BUCKET MODELS_BUCKET REPOSITORY \
+    REDSHIFT_CLUSTER REDSHIFT_DATABASE REDSHIFT_DB_USER GIT_REF; do
+    if [ -z "${!name:-}" ]; then
+        echo "on_start.sh: $name: expected a value in the lines that the role puts first, it is missing" >&2
+        exit 1
+    fi
+done
+
+owner=$(id -un)
+persistent=$HOME/SageMaker
+if [ -d /home/ec2-user/SageMaker ] && [ "$owner" = root ]; then
+    owner=ec2-user
+    persistent=/home/ec2-user/SageMaker
+fi
+home=$persistent/twinops
+mkdir -p "$home/bin" "$home/code" "$home/envs" "$home/lock" "$home/log" "$home/runs"
+
+# Writes standard input to a file of twinops by rename: a run that starts meanwhile sees the old or the new one.
+put() {
+    cat > "$home/$1.new"
+    chmod "$2" "$home/$1.new"
+    mv -f "$home/$1.new" "$home/$1"
+}
+
+text() {
+    printf '"%s"' "$(printf '%s' "$1" | sed 's/\\/\\\\/g; s/"/\\"/g')"
+}
+
+put twin.json 644 <<JSON
+{
+  "env": $(text "$TWINOPS_ENV"),
+  "region": $(text "$TWINOPS_REGION"),
+  "ledger_table": $(text "$LEDGER_TABLE"),
+  "topic_arn": $(text "$TOPIC_ARN"),
+  "reports_bucket": $(text "$REPORTS_BUCKET"),
+  "data_bucket": $(text "$DATA_BUCKET"),
+  "models_bucket": $(text "$MODELS_BUCKET"),
+  "repository": $(text "$REPOSITORY"),
+  "redshift": {
+    "cluster": $(text "$REDSHIFT_CLUSTER"),
+    "database": $(text "$REDSHIFT_DATABASE"),
+    "db_user": $(text "$REDSHIFT_DB_USER")
+  }
+}
+JSON
+printf '%s\n' "$REPOSITORY" | put repository 644
+
+put bin/checkout 755 <<'SH'
+#!/bin/sh
+# checkout REF: prints the folder code/<commit>. Fetches exactly that commit; complete by rename or not there at all.
+set -eu
+home=$(cd "$(dirname "$0")/.." && pwd)
+ref=$1
+if [ -d "$home/code/$ref/workflows" ]; then
+    echo "$home/code/$ref"
+    exit 0
+fi
+exec 9> "$home/lock/checkout"
+flock 9
+part=$home/code/.part
+for pause_s in 2 5 0; do
+    rm -rf "$part"
+    git init -q "$part"
+    if git -C "$part" fetch -q --depth 1 "$(cat "$home/repository")" "$ref" >&2; then
+        git -C "$part" -c advice.detachedHead=false checkout -q FETCH_HEAD
+        commit=$(git -C "$part" rev-parse HEAD)
+        [ -d "$home/code/$commit" ] || mv "$part" "$home/code/$commit"
+        ln -sfn "$commit" "$home/code/latest"
+        echo "$home/code/$commit"
+        exit 0
+    fi
+    sleep "$pause_s"
+done
+echo "checkout: $ref: could not be fetched from $(cat "$home/repository")" >&2
+exit 1
+SH
+
+put bin/environment 755 <<'SH'
+#!/bin/sh
+# environment LOCK: prints the folder envs/<digest of the lock>, a Python environment of exactly these packages.
+# Built aside and renamed when complete; use it as bin/python -m ..., the paths in its scripts are those of the building.
+set -eu
+home=$(cd "$(dirname "$0")/.." && pwd)
+env=$home/envs/$(sha256sum "$1" | cut -c1-16)
+if [ ! -d "$env" ]; then
+    exec 9> "$env.lock"
+    flock 9
+fi
+if [ ! -d "$env" ]; then
+    part=$env.part
+    rm -rf "$part"
+    if command -v uv > /dev/null; then
+        uv venv -q --no-project --python '>=3.11,<3.14' "$part" >&2
+        uv pip install -q --python "$part/bin/python" --require-hashes -r "$1" >&2
+    else
+        python=
+        for name in python3.13 python3.12 python3.11 python3; do
+            "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2> /dev/null || continue
+            python=$name
+            break
+        done
+        if [ -z "$python" ]; then
+            echo "environment: expected uv, or Python 3.11-3.13, on the PATH of the twin; there is neither" >&2
+            exit 1
+        fi
+        "$python" -m venv "$part" >&2
+        "$part/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$1" >&2
+    fi
+    mv "$part" "$env"
+fi
+echo "$env"
+SH
+
+put bin/run-once 755 <<'SH'
+#!/bin/sh
+# run-once RUN_ID EPOCH GIT_SHA: starts a run as the ledger has it, with the code of exactly that commit.
+set -eu
+home=$(cd "$(dirname "$0")/.." && pwd)
+log=$home/log/run-once.log
+if [ -f "$log" ] && [ "$(wc -c < "$log")" -gt 1000000 ]; then
+    mv -f "$log" "$log.1"
+fi
+exec >> "$log" 2>&1
+echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) run-once $*"
+for word in "$1" "$2" "$3"; do
+    case $word in
+        '' | *[!0-9a-f]*)
+            echo "run-once: expected RUN_ID EPOCH GIT_SHA in hexadecimal digits, got: $*"
+            exit 2
+            ;;
+    esac
+done
+
+# start CODE [ARGUMENT...]: hands over to the runner of a commit
+start() {
+    code=$1
+    shift
+    runner=$("$home/bin/environment" "$code/workflows/runner.txt") || return
+    export TWINOPS_HOME="$home" PYTHONPATH="$code/workflows:$code/module_utils" PYTHONDONTWRITEBYTECODE=1
+    exec "$runner/bin/python" -m toolbox.run_once "$@"
+}
+
+if code=$("$home/bin/checkout" "$3"); then
+    start "$code" "$1" "$2" "$3" || :
+elif [ -d "$home/code/latest" ]; then
+    start "$home/code/latest" "$1" "$2" "$3" --refuse "commit $3 could not be fetched from $(cat "$home/repository")" || :
+fi
+echo "run-once: $1 could not be started, see above; the ledger shows it as CLAIMED"
+exit 1
+SH
+
+put bin/prepare 755 <<'SH'
+#!/bin/sh
+# prepare REF: builds ahead what the first run of a commit would have to wait for.
+set -eu
+home=$(cd "$(dirname "$0")/.." && pwd)
+code=$("$home/bin/checkout" "$1")
+"$home/bin/environment" "$code/workflows/runner.txt"
+"$home/bin/environment" "$code/workflows/requirements.txt"
+SH
+
+prepare=(setsid "$home/bin/prepare" "$GIT_REF")
+if [ "$owner" != "$(id -un)" ]; then
+    chown "$owner": "$home" "$home"/* "$home"/bin/*
+    prepare=(sudo -u "$owner" -H "${prepare[@]}")
+fi
+"${prepare[@]}" < /dev/null > "$home/log/prepare.log" 2>&1 &
+echo "twinops: $home is ready; environments are being built, see $home/log/prepare.log"

@@ -1,0 +1,385 @@
+"""Starts and watches one run on the twin: ``python -m toolbox.run_once RUN_ID EPOCH GIT_SHA``, by ``bin/run-once``.
+
+Order, and why: a file lock (one process a run on this twin), then CLAIMED -> RUNNING for one's own epoch (one twin, one
+attempt), then the workflow's environment, the script, its outputs, metrics, and only then the end state with the real
+exit code; at last one mail. Whoever reads SUCCEEDED finds the report stored. A run that is taken away meanwhile (its
+heartbeat is refused) is ended and writes nothing more. See docs/interfaces.md, "On the twin".
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from botocore.exceptions import BotoCoreError, ClientError
+from twinops import runs
+from twinops.aws.ledger import Ledger, LedgerError
+from twinops.aws.session import client
+from twinops.errors import TwinopsError
+from twinops.names import Names
+from twinops.runs import Run
+from twinops.spec import Workflow, merge_parameters, parse_workflow
+
+from .runner import results
+from .runner.output import Output
+from .runner.process import Ended, supervise
+
+HEARTBEAT_S = 30
+ENVIRONMENT_TIMEOUT_S = 1800
+FINISH_WITHIN_S = 300
+"""How long the ledger may be away at the end of a run before its outcome is only in status.json."""
+
+
+class RunError(TwinopsError):
+    """The run cannot go on; the message becomes its reason."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Which attempt at which run this process was started for."""
+
+    run_id: str
+    epoch: int
+    git_sha: str
+    refuse: str = ""
+    """Why the run cannot be started; it then only ends, truthfully."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The folders of a run on the persistent volume."""
+
+    home: Path
+    run_id: str
+    git_sha: str
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "runs" / self.run_id
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    @property
+    def code(self) -> Path:
+        return self.home / "code" / self.git_sha
+
+    def environment(self, lock: Path) -> Path:
+        """Where ``bin/environment`` builds the environment of a lock file."""
+        return self.home / "envs" / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+
+
+@dataclass
+class Outcome:
+    """What goes into the ledger at the end."""
+
+    state: str
+    exit_code: int | None = None
+    duration_s: float = 0
+    reason: str | None = None
+    report_bucket: str | None = None
+    report_key: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("state", "metrics")}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0: the ledger tells what became of the run; 1: it does not (and why is printed)."""
+    parser = argparse.ArgumentParser(prog="toolbox.run_once", description=__doc__)
+    parser.add_argument("run_id")
+    parser.add_argument("epoch", type=int)
+    parser.add_argument("git_sha")
+    parser.add_argument("--refuse", default="", metavar="REASON", help="do not start it, end it as FAILED")
+    ticket = Ticket(**vars(parser.parse_args(arguments)))
+    home = Path(os.environ["TWINOPS_HOME"])
+    twin = json.loads((home / "twin.json").read_text("utf-8"))
+    os.environ.setdefault("AWS_DEFAULT_REGION", twin["region"])
+    try:
+        return run_once(ticket, Place(home, ticket.run_id, ticket.git_sha), twin)
+    except TwinopsError as error:
+        _say(f"{ticket.run_id}: {error}")
+        return 1
+
+
+def run_once(ticket: Ticket, place: Place, twin: Mapping[str, Any]) -> int:
+    """Take the run if it is still ours to take, carry it out, and report."""
+    place.output.mkdir(parents=True, exist_ok=True)
+    with _lock(place.folder / "lock") as locked:
+        if not locked:
+            _say(f"{ticket.run_id}: another process on this twin has it")
+            return 0
+        attempt = Attempt.take(ticket, place, twin)
+        if attempt is None:
+            _say(f"{ticket.run_id}: epoch {ticket.epoch} is stale, or the run has been started already")
+            return 0
+        return attempt.carry_out()
+
+
+class Attempt:
+    """One attempt at a run that this process has been given by the ledger."""
+
+    def __init__(self, ticket: Ticket, place: Place, twin: Mapping[str, Any], ledger: Ledger, run: Run) -> None:
+        self.ticket = ticket
+        self.place = place
+        self.twin = twin
+        self.ledger = ledger
+        self.run = run
+        self.taken_away = threading.Event()
+
+    @classmethod
+    def take(cls, ticket: Ticket, place: Place, twin: Mapping[str, Any]) -> Attempt | None:
+        """CLAIMED -> RUNNING; ``None`` if the ledger refuses."""
+        ledger = Ledger(twin["ledger_table"], client("dynamodb"))
+        claimed = ledger.run(ticket.run_id)
+        if claimed is None:
+            raise RunError("expected the run in the ledger, there is none; only the dispatcher makes runs")
+        run = ledger.start(
+            ticket.run_id,
+            ticket.epoch,
+            runner=secrets.token_hex(8),
+            log_group=Names(twin["env"]).workflow_log_group(claimed["workflow"]),
+            log_stream=runs.log_stream(ticket.run_id, ticket.epoch),
+        )
+        return cls(ticket, place, twin, ledger, run) if run else None
+
+    def carry_out(self) -> int:
+        """Everything between RUNNING and the mail."""
+        self._write_status(runs.RUNNING)
+        with _every(HEARTBEAT_S, self._heartbeat):
+            outcome = self._outcome()
+        if self.taken_away.is_set():
+            _say(f"{self.ticket.run_id}: epoch {self.ticket.epoch} was taken away; ended without a trace in the ledger")
+            return 0
+        self._write_status(outcome.state, outcome.attributes)
+        self._finish(outcome)
+        self.run.update({"state": outcome.state, **outcome.attributes})  # type: ignore[typeddict-item]
+        self._publish(outcome)
+        return 0
+
+    def _outcome(self) -> Outcome:
+        """Run the script and store what it made; every failure is an outcome, not an exception."""
+        started = time.monotonic()
+        logs = client("logs")
+        with Output(self.place.folder / "output.log", logs, self.run["log_group"], self.run["log_stream"]) as output:
+            try:
+                outcome = self._script(output)
+                self._store(outcome)
+            except (TwinopsError, OSError) as error:
+                outcome = Outcome(runs.FAILED, reason=str(error))
+            outcome.duration_s = round(time.monotonic() - started, 3)
+            code = "none" if outcome.exit_code is None else outcome.exit_code
+            output.say(f"{outcome.state}, exit code {code}, {outcome.duration_s:g} s. {outcome.reason or ''}".strip())
+        return outcome
+
+    def _script(self, output: Output) -> Outcome:
+        if self.ticket.refuse:
+            raise RunError(self.ticket.refuse)
+        workflow = self._workflow()
+        parameters = merge_parameters(workflow, json.loads(self.run["parameters"]))
+        environment = self._environment(output)
+        shutil.rmtree(self.place.output)  # what an earlier attempt on this twin left there
+        self.place.output.mkdir()
+        content = {**self.run, "parameters": parameters, "twin": self.twin}
+        _write(self.place.folder / "run.json", json.dumps(content, indent=2))
+        output.say(f"{workflow.name} at commit {self.run['git_sha'][:12]}, epoch {self.run['epoch']}")
+        ended = supervise(
+            self._command(workflow, environment, parameters),
+            folder=self.place.code / "workflows" / workflow.name,
+            environment=self._variables(),
+            timeout_s=self.run["timeout_s"],
+            sink=output.write,
+            stop=self.taken_away,
+        )
+        state = runs.end_state(exit_code=ended.exit_code, timed_out=ended.timed_out)
+        return Outcome(state, exit_code=ended.exit_code, reason=self._reason(ended))
+
+    def _workflow(self) -> Workflow:
+        """The spec as it is in the run's commit, not as it is today."""
+        folder = self.place.code / "workflows" / self.run["workflow"]
+        where = f"workflows/{self.run['workflow']}/workflow.yml"
+        try:
+            data = yaml.safe_load((folder / "workflow.yml").read_text("utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise RunError(f"{where}: expected a spec in commit {self.run['git_sha'][:12]}: {error}") from error
+        return parse_workflow(data, where, {path.name for path in folder.iterdir()})
+
+    def _environment(self, output: Output) -> Path:
+        """The Python environment of the workflows in the run's commit; built if this is the first run that needs it."""
+        lock = self.place.code / "workflows" / "requirements.txt"
+        environment = self.place.environment(lock)
+        if environment.is_dir():
+            return environment
+        output.say(f"building the environment {environment.name}, once for all runs with these requirements")
+        ended = supervise(
+            [self.place.home / "bin" / "environment", lock],
+            folder=self.place.home,
+            environment=os.environ,
+            timeout_s=ENVIRONMENT_TIMEOUT_S,
+            sink=output.write,
+            stop=self.taken_away,
+        )
+        if ended.exit_code != 0:
+            raise RunError(f"workflows/requirements.txt: expected an environment, building it failed ({ended})")
+        return environment
+
+    def _command(self, workflow: Workflow, environment: Path, parameters: Mapping[str, Any]) -> list[str | Path]:
+        python = environment / "bin" / "python"
+        if workflow.entrypoint.endswith(".py"):
+            return [python, "-u", workflow.entrypoint]
+        executed = self.place.output / workflow.entrypoint
+        return [
+            *(python, "-m", "papermill", "--log-output", "-y", json.dumps(dict(parameters))),
+            *(workflow.entrypoint, executed),
+        ]
+
+    def _variables(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "TWINOPS_RUN": str(self.place.folder / "run.json"),
+            "TWINOPS_OUTPUT": str(self.place.output),
+            "MPLCONFIGDIR": str(self.place.home / "cache" / "matplotlib"),
+        }
+
+    def _reason(self, ended: Ended) -> str | None:
+        if ended.timed_out:
+            return f"it was ended after {self.run['timeout_s']} s (timeout_s of its spec)"
+        if ended.exit_code is not None and ended.exit_code > 128:
+            return f"the script was ended by signal {ended.exit_code - 128} (exit code {ended.exit_code})"
+        return f"the script ended with exit code {ended.exit_code}" if ended.exit_code else None
+
+    def _store(self, outcome: Outcome) -> None:
+        """Outputs into the reports bucket; not being able to is a failure of the run, whatever the script said."""
+        bucket, prefix = self.twin["reports_bucket"], f"{self.run['workflow']}/{self.run['run_id']}"
+        try:
+            keys = results.store(self.place.output, client("s3"), bucket=bucket, prefix=prefix)
+            outcome.metrics = results.read_metrics(self.place.output)
+        except (BotoCoreError, ClientError, results.ResultError) as error:
+            outcome.state = runs.FAILED if outcome.state == runs.SUCCEEDED else outcome.state
+            outcome.reason = f"{outcome.reason}; " if outcome.reason else ""
+            outcome.reason += f"its outputs were not stored: {error}"
+            return
+        if f"{prefix}/{results.REPORT}" in keys:
+            outcome.report_bucket, outcome.report_key = bucket, f"{prefix}/{results.REPORT}"
+
+    def _heartbeat(self) -> None:
+        try:
+            if not self.ledger.heartbeat(self.ticket.run_id, self.ticket.epoch, runner=self.run["runner"]):
+                self.taken_away.set()
+        except LedgerError as error:  # away for a while: the watchdog decides how long is too long
+            _say(f"{self.ticket.run_id}: heartbeat: {error}")
+
+    def _finish(self, outcome: Outcome) -> None:
+        """The end state, patiently: a script's hour must not be lost because the ledger is away for a minute."""
+        pause_s, deadline = 1.0, time.monotonic() + FINISH_WITHIN_S
+        while True:
+            try:
+                done = self.ledger.finish(
+                    self.ticket.run_id,
+                    self.ticket.epoch,
+                    runner=self.run["runner"],
+                    state=outcome.state,
+                    outcome=outcome.attributes,
+                )
+            except LedgerError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(pause_s)
+                pause_s = min(pause_s * 2, 30)
+                continue
+            if not done:
+                raise RunError(
+                    f"epoch {self.ticket.epoch} was taken away while it ended; its outcome is in status.json"
+                )
+            return
+
+    def _publish(self, outcome: Outcome) -> None:
+        """Metrics and the mail; the ledger has the truth already, so neither may undo it."""
+        failed = float(outcome.state != runs.SUCCEEDED)
+        metrics = {**outcome.metrics, "RunFailed": failed, "RunDuration": outcome.duration_s}
+        summary = self.place.output / results.SUMMARY
+        text = summary.read_text("utf-8", "replace") if summary.exists() else ""
+        subject, message = results.mail(self.run, env=self.twin["env"], summary=text)
+        namespace = Names(self.twin["env"]).metric_namespace
+        workflow = self.run["workflow"]
+        for what, publish in (
+            ("mail", lambda: client("sns").publish(TopicArn=self.twin["topic_arn"], Subject=subject, Message=message)),
+            (
+                "metrics",
+                lambda: results.put_metrics(
+                    client("cloudwatch"), namespace=namespace, workflow=workflow, metrics=metrics
+                ),
+            ),
+        ):
+            try:
+                publish()
+            except (BotoCoreError, ClientError) as error:
+                _say(f"{self.ticket.run_id}: {what}: {error}")
+
+    def _write_status(self, state: str, more: Mapping[str, Any] | None = None) -> None:
+        status = {"run_id": self.ticket.run_id, "epoch": self.ticket.epoch, "state": state, "at": runs.now()}
+        _write(self.place.folder / "status.json", json.dumps({**status, **(more or {})}, indent=2))
+
+
+@contextmanager
+def _lock(file: Path) -> Iterator[bool]:
+    """Hold a file lock; false if another process has it. The kernel frees it, however the process ends."""
+    with file.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+@contextmanager
+def _every(pause_s: float, act: Callable[[], None]) -> Iterator[None]:
+    """Act again and again from another thread while the body runs."""
+    end = threading.Event()
+
+    def repeat() -> None:
+        while not end.wait(pause_s):
+            act()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file by rename: a reader, also after a crash, finds the old or the new one."""
+    part = file.with_suffix(".part")
+    with part.open("w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    part.replace(file)
+
+
+def _say(text: str) -> None:
+    print(f"{runs.now()} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
