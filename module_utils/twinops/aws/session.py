@@ -7,10 +7,18 @@ a parameter, never logged and never in a return value.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+import itertools
+import time
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
+
+from ..errors import TwinopsError
+from ..resources import Scope
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -20,7 +28,22 @@ CONFIG = Config(
     connect_timeout=5,
     read_timeout=65,
     user_agent_extra="twinops",
+    max_pool_connections=16,
 )
+
+_ADVICE = {
+    "AccessDenied": "let the caller's role do this, or use the profile of the environment's deploy role",
+    "ExpiredToken": "log in again and rerun",
+    "InvalidClientTokenId": "check the profile or keys in aws_environment",
+    "Throttling": "AWS limits the rate: rerun, what is done stays done",
+    "LimitExceeded": "ask AWS for a higher quota, or remove what is no longer used",
+    "ServiceQuotaExceeded": "ask AWS for a higher quota, or remove what is no longer used",
+    "BucketAlreadyExists": "the name belongs to another account: choose another environment or account",
+    "BucketNotEmpty": "empty it first; twinops never deletes data",
+}
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @functools.cache
@@ -41,3 +64,120 @@ def client(
 def account_id(**options: str | None) -> str:
     """The account of the caller (STS GetCallerIdentity, which needs no permission)."""
     return str(client("sts", **options).get_caller_identity()["Account"])
+
+
+class Aws:
+    """The clients of one reconciliation, made before threads start, and the number of calls they made."""
+
+    def __init__(
+        self,
+        env: str,
+        *,
+        region: str | None = None,
+        profile: str | None = None,
+        endpoint_url: str | None = None,
+    ) -> None:
+        self._options = {"region": region, "profile": profile, "endpoint_url": endpoint_url}
+        self._clients: dict[str, Any] = {}
+        self._next_call = itertools.count(1)  # its next() is atomic
+        self.calls = 0
+        self.archives: dict[str, bytes] = {}  # by digest, as the plan names them
+        try:
+            account = str(self.client("sts").get_caller_identity()["Account"])
+        except (BotoCoreError, ClientError) as error:
+            raise explain(error, "AWS account") from error
+        actual_region = self.client("sts").meta.region_name
+        if not actual_region or actual_region == "aws-global":
+            raise TwinopsError("region: expected one, by the option region, AWS_REGION or the profile; got none")
+        partition = session(profile, region).get_partition_for_region(actual_region)
+        self.scope = Scope(env=env, account=account, region=actual_region, partition=partition)
+
+    def client(self, service: str) -> Any:
+        """A client of this environment. Not for threads before somebody else has asked for the same service."""
+        if service not in self._clients:
+            made = client(service, **self._options)
+            made.meta.events.register("before-send", self._count, unique_id=f"twinops-calls-{id(self)}")
+            self._clients[service] = made
+        return self._clients[service]
+
+    def each(self, call: Callable[[Item], Result], items: Iterable[Item], workers: int = 8) -> list[Result]:
+        """``call(item)`` for every item, in parallel, in order. All are tried; then their errors are raised as one."""
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            futures = [pool.submit(call, item) for item in items]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        for error in errors:
+            if not isinstance(error, TwinopsError) or len(errors) == 1:
+                raise error
+        if errors:
+            raise TwinopsError("\n".join(str(error) for error in errors))
+        return [future.result() for future in futures]
+
+    def found(self, call: Callable[[Item], Result | None], items: Collection[Item]) -> dict[Item, Result]:
+        """``call(item)`` for every item, in parallel, without those that have no answer."""
+
+
+        def named(item: Item) -> Result | None:
+            try:
+                return call(item)
+            except (BotoCoreError, ClientError) as error:
+                raise explain(error, str(item)) from error
+
+        answers = zip(items, self.each(named, items))
+        return {item: answer for item, answer in answers if answer is not None}
+
+    def _count(self, **_: object) -> None:
+        self.calls = next(self._next_call)
+
+
+def error_code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def absent_as_none(call: Callable[..., Result], *codes: str, **arguments: object) -> Result | None:
+    """The answer of ``call``, or None where AWS answers with one of ``codes``: what was asked for does not exist."""
+    try:
+        return call(**arguments)
+    except ClientError as error:
+        if error_code(error) in codes:
+            return None
+        raise
+
+
+def until_accepted(call: Callable[[], Result], refusals: tuple[str, ...], timeout_s: float = 60) -> Result:
+    """Repeat ``call`` while AWS refuses it for one of ``refusals`` (parts of a message), for at most ``timeout_s``.
+
+    AWS is eventually consistent: a role made a moment ago cannot be assumed yet.
+    """
+    deadline = time.monotonic() + timeout_s
+    pause_s = 0.5
+    while True:
+        try:
+            return call()
+        except ClientError as error:
+            is_passing = any(refusal in str(error) for refusal in refusals)
+            if not is_passing or time.monotonic() + pause_s > deadline:
+                raise
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, 5)
+
+
+def until(is_done: Callable[[], bool], what: str, timeout_s: float, pause_s: float = 0.5) -> None:
+    """Wait until ``is_done``; raises TwinopsError naming ``what`` after ``timeout_s``."""
+    deadline = time.monotonic() + timeout_s
+    while not is_done():
+        if time.monotonic() + pause_s > deadline:
+            raise TwinopsError(f"{what}: not within {timeout_s:g} s; rerun, what is done stays done")
+        time.sleep(pause_s)
+
+
+def explain(error: BotoCoreError | ClientError, what: str) -> TwinopsError:
+    """An error of botocore as one sentence: resource, operation, AWS's code and message, and what to do."""
+    if isinstance(error, EndpointConnectionError):
+        return TwinopsError(f"{what}: {error} Is the sandbox running (python -m sandbox status)? Is the network up?")
+    if not isinstance(error, ClientError):
+        return TwinopsError(f"{what}: {error}")
+    details = error.response.get("Error", {})
+    code = str(details.get("Code", "Unknown"))
+    advice = next((text for start, text in _ADVICE.items() if code.startswith(start)), "")
+    said = f"{what}: {error.operation_name}: {code}: {details.get('Message', '')}"
+    return TwinopsError(f"{said.rstrip('.')}. To do: {advice}" if advice else said)

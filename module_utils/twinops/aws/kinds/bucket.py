@@ -1,0 +1,107 @@
+"""S3 buckets: versioned, encrypted, private, TLS only, with old versions that expire."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any, cast
+
+from ...plan import Change, Observed
+from ...policies import canonical
+from ...resources import Bucket
+from ..session import Aws, absent_as_none
+from .tags import as_pairs, from_pairs
+
+SERVICES = ("s3",)
+WORKERS = 4
+READ_BACK = False
+
+_PRIVATE = {
+    "BlockPublicAcls": True,
+    "IgnorePublicAcls": True,
+    "BlockPublicPolicy": True,
+    "RestrictPublicBuckets": True,
+}
+
+
+def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
+    return aws.found(lambda name: _observe(aws, name), names)
+
+
+def _observe(aws: Aws, name: str) -> Observed | None:
+    s3 = aws.client("s3")
+    if absent_as_none(s3.head_bucket, "404", "NoSuchBucket", Bucket=name) is None:
+        return None
+    policy = absent_as_none(s3.get_bucket_policy, "NoSuchBucketPolicy", Bucket=name)
+    tags = absent_as_none(s3.get_bucket_tagging, "NoSuchTagSet", Bucket=name) or {}
+    return Observed(
+        Bucket(
+            name=name,
+            tags=from_pairs(tags.get("TagSet", [])),
+            versioning=s3.get_bucket_versioning(Bucket=name).get("Status", "never enabled"),
+            encryption=_encryption(s3, name),
+            public_access_blocked=_is_private(s3, name),
+            policy=canonical(json.loads(policy["Policy"])) if policy else {},
+            lifecycle=_lifecycle(s3, name),
+        )
+    )
+
+
+def _encryption(s3: Any, name: str) -> str:
+    missing = "ServerSideEncryptionConfigurationNotFoundError"
+    found = absent_as_none(s3.get_bucket_encryption, missing, Bucket=name)
+    if found is None:
+        return "none"
+    rule = found["ServerSideEncryptionConfiguration"]["Rules"][0]
+    return str(rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"])
+
+
+def _is_private(s3: Any, name: str) -> bool:
+    found = absent_as_none(s3.get_public_access_block, "NoSuchPublicAccessBlockConfiguration", Bucket=name)
+    return found is not None and found["PublicAccessBlockConfiguration"] == _PRIVATE
+
+
+def _lifecycle(s3: Any, name: str) -> tuple[dict[str, Any], ...]:
+    found = absent_as_none(s3.get_bucket_lifecycle_configuration, "NoSuchLifecycleConfiguration", Bucket=name)
+    return tuple(_with_filter(rule) for rule in (found or {}).get("Rules", []))
+
+
+def _with_filter(rule: dict[str, Any]) -> dict[str, Any]:
+    """An empty filter comes back as {} or with an empty prefix, depending on how it was written."""
+    return {**rule, "Filter": rule.get("Filter") or {"Prefix": ""}}
+
+
+def create(aws: Aws, change: Change) -> None:
+    bucket = cast(Bucket, change.desired)
+    region = aws.scope.region
+    # us-east-1 is the default and the only region that must not be named
+    where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    aws.client("s3").create_bucket(Bucket=bucket.name, **where)
+    _set(aws, bucket, change.fields, other_tags={})
+
+
+def update(aws: Aws, change: Change) -> None:
+    observed = cast(Observed, change.observed).resource
+    _set(aws, cast(Bucket, change.desired), change.fields, other_tags=dict(observed.tags))
+
+
+def _set(aws: Aws, bucket: Bucket, fields: tuple[str, ...], other_tags: dict[str, str]) -> None:
+    s3, name = aws.client("s3"), bucket.name
+    if "public_access_blocked" in fields:
+        s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=_PRIVATE)
+    if "versioning" in fields:
+        s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": bucket.versioning})
+    if "encryption" in fields:
+        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": bucket.encryption}}
+        s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [rule]})
+    if "policy" in fields:
+        s3.put_bucket_policy(Bucket=name, Policy=json.dumps(bucket.policy))
+    if "lifecycle" in fields:
+        rules = {"Rules": list(bucket.lifecycle)}
+        s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration=rules)
+    if "tags" in fields:  # S3 replaces the whole set
+        s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": as_pairs({**other_tags, **bucket.tags})})
+
+
+def delete(aws: Aws, change: Change) -> None:
+    absent_as_none(aws.client("s3").delete_bucket, "404", "NoSuchBucket", Bucket=change.name)

@@ -1,0 +1,65 @@
+"""CloudWatch log groups."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import cast
+
+from ...plan import Change, Observed
+from ...resources import LogGroup
+from ..session import Aws, absent_as_none
+from .listing import common_prefix
+
+SERVICES = ("logs",)
+WORKERS = 4
+READ_BACK = False
+
+_MISSING = "ResourceNotFoundException"
+
+
+def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
+    """One listing for all of them, then the tags of each."""
+    retentions = {name: days for name, days in _retentions(aws, common_prefix(names)).items() if name in names}
+    found = list(retentions)
+    tags = aws.each(lambda name: _tags(aws, name), found)
+    return {name: Observed(LogGroup(name, own, retentions[name])) for name, own in zip(found, tags)}
+
+
+def names_below(aws: Aws, prefix: str) -> list[str]:
+    return list(_retentions(aws, prefix))
+
+
+def create(aws: Aws, change: Change) -> None:
+    logs, group = aws.client("logs"), cast(LogGroup, change.desired)
+    # Lambda makes the group of a function that runs before we do.
+    absent_as_none(logs.create_log_group, "ResourceAlreadyExistsException", logGroupName=group.name)
+    logs.put_retention_policy(logGroupName=group.name, retentionInDays=group.retention_days)
+    logs.tag_resource(resourceArn=_arn(aws, group.name), tags=dict(group.tags))
+
+
+def update(aws: Aws, change: Change) -> None:
+    logs, group = aws.client("logs"), cast(LogGroup, change.desired)
+    if "retention_days" in change.fields:
+        logs.put_retention_policy(logGroupName=group.name, retentionInDays=group.retention_days)
+    if "tags" in change.fields:
+        logs.tag_resource(resourceArn=_arn(aws, group.name), tags=dict(group.tags))
+
+
+def delete(aws: Aws, change: Change) -> None:
+    absent_as_none(aws.client("logs").delete_log_group, _MISSING, logGroupName=change.name)
+
+
+def _retentions(aws: Aws, prefix: str) -> dict[str, int]:
+    """Name -> days for every group below ``prefix``; 0 means for ever."""
+    pages = aws.client("logs").get_paginator("describe_log_groups").paginate(logGroupNamePrefix=prefix)
+    groups = (group for page in pages for group in page["logGroups"])
+    return {group["logGroupName"]: group.get("retentionInDays", 0) for group in groups}
+
+
+def _tags(aws: Aws, name: str) -> dict[str, str]:
+    answer = absent_as_none(aws.client("logs").list_tags_for_resource, _MISSING, resourceArn=_arn(aws, name))
+    return dict((answer or {}).get("tags", {}))
+
+
+def _arn(aws: Aws, name: str) -> str:
+    return aws.scope.arn("logs", f"log-group:{name}")

@@ -1,0 +1,250 @@
+"""IAM policies of an environment: who may do what, scoped by name. Pure data, computed before anything exists.
+
+No action and no resource is ``*``, except where AWS has no narrower one; then a condition narrows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .resources import Scope
+
+Statement = dict[str, Any]
+Document = dict[str, Any]
+
+MLOPS = "mlops"
+DISPATCH = "dispatch"
+DEVELOPMENT_TWIN = "development-twin"
+DEPLOYMENT_TWIN = "deployment-twin"
+DEVICE = "device"
+
+DESCRIPTIONS = {
+    MLOPS: "People and pipelines that operate an environment of twinops.",
+    DISPATCH: "The Lambda functions that start workflow runs on the deployment twin.",
+    DEVELOPMENT_TWIN: "The notebook instance on which workflows are written and tried.",
+    DEPLOYMENT_TWIN: "The notebook instance on which workflows run.",
+    DEVICE: "An edge device: it may store its decisions and nothing else.",
+}
+
+SERVICE_OF = {
+    DISPATCH: "lambda.amazonaws.com",
+    DEVELOPMENT_TWIN: "sagemaker.amazonaws.com",
+    DEPLOYMENT_TWIN: "sagemaker.amazonaws.com",
+    DEVICE: "credentials.iot.amazonaws.com",
+}
+
+
+@dataclass(frozen=True)
+class Redshift:
+    """The cluster that holds the plant's tables, and the database user that workflows read it as."""
+
+    cluster: str
+    database: str
+    db_user: str
+
+
+def allow(sid: str, actions: Iterable[str], resources: Iterable[str], condition: Document | None = None) -> Statement:
+    statement: Statement = {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
+    return {**statement, "Condition": condition} if condition else statement
+
+
+def document(statements: Iterable[Statement]) -> Document:
+    return canonical({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def canonical(policy: Mapping[str, Any]) -> Document:
+    """A policy in one of its many equal spellings: a single value is a list, and lists of names are sorted.
+
+    AWS gives back what it was given, except S3, which rearranges it; and people write either form.
+    """
+    statements = policy.get("Statement", [])
+    listed = [statements] if isinstance(statements, Mapping) else list(statements)
+    return {**policy, "Statement": [_canonical_statement(statement) for statement in listed]}
+
+
+def _canonical_statement(statement: Mapping[str, Any]) -> Statement:
+    plain = dict(statement)
+    for key in ("Action", "NotAction", "Resource", "NotResource"):
+        if key in plain:
+            plain[key] = _names(plain[key])
+    if isinstance(plain.get("Principal"), Mapping):
+        plain["Principal"] = {key: _names(value) for key, value in plain["Principal"].items()}
+    if "Condition" in plain:
+        plain["Condition"] = {
+            operator: {key: _names(value) for key, value in keys.items()}
+            for operator, keys in plain["Condition"].items()
+        }
+    return plain
+
+
+def _names(value: object) -> list[str]:
+    listed = value if isinstance(value, (list, tuple)) else [value]
+    return sorted(str(item).lower() if isinstance(item, bool) else str(item) for item in listed)
+
+
+def trust(scope: Scope, purpose: str, trusted_principals: Iterable[str]) -> Document:
+    """Who may assume a role: people's trusts ``trusted_principals`` (default: the account), the others one service."""
+    if purpose == MLOPS:
+        account = f"arn:{scope.partition}:iam::{scope.account}:root"
+        principal = {"AWS": list(trusted_principals) or [account]}
+    else:
+        principal = {"Service": [SERVICE_OF[purpose]]}
+    return document([{"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}])
+
+
+def mlops(scope: Scope) -> Document:
+    """See everything of the environment, start runs, work on the development twin."""
+    return document(
+        [
+            _ledger(scope, "ReadLedger", "GetItem", "Query"),
+            *_read_buckets(scope, "models", "reports", "data"),
+            allow("PutEvents", ["events:PutEvents"], [scope.arn("events", "event-bus/default")]),
+            allow("StartRunsByHand", ["lambda:InvokeFunction"], [scope.function_arn("backup")]),
+            allow("SeeTwins", ["sagemaker:DescribeNotebookInstance"], [scope.twin_arn("*")]),
+            allow(
+                "UseDevelopmentTwin",
+                _sagemaker("CreatePresignedNotebookInstanceUrl", "StartNotebookInstance", "StopNotebookInstance"),
+                [scope.twin_arn("development")],
+            ),
+            allow(
+                "ReadLogs",
+                ["logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents"],
+                [_log_groups(scope), scope.arn("logs", f"log-group:/aws/lambda/{scope.names.prefix}*")],
+            ),
+        ]
+    )
+
+
+def dispatch(scope: Scope) -> Document:
+    """Claim a run, ring the deployment twin's doorbell, hand over to the backup; nothing else."""
+    return document(
+        [
+            _ledger(scope, "ClaimRuns", "GetItem", "PutItem", "UpdateItem"),
+            allow(
+                "RingDeploymentTwin",
+                _sagemaker("CreatePresignedNotebookInstanceUrl", "DescribeNotebookInstance", "StartNotebookInstance"),
+                [scope.twin_arn("deployment")],
+            ),
+            allow("HandOverToBackup", ["lambda:InvokeFunction"], [scope.function_arn("backup")]),
+            allow("Notify", ["sns:Publish"], [scope.topic_arn]),
+            allow("KeepDeadLetters", ["sqs:SendMessage"], [scope.dead_letters_arn]),
+            allow(
+                "WriteOwnLogs",
+                ["logs:CreateLogStream", "logs:PutLogEvents"],
+                [scope.arn("logs", f"log-group:/aws/lambda/{scope.names.prefix}*")],
+            ),
+        ]
+    )
+
+
+def development_twin(scope: Scope, redshift: Redshift | None) -> Document:
+    """Read what workflows read, put events and start a run by hand; write nothing that a run writes."""
+    return document(
+        [
+            _ledger(scope, "ReadLedger", "GetItem", "Query"),
+            *_read_buckets(scope, "models", "reports", "data"),
+            allow("PutEvents", ["events:PutEvents"], [scope.arn("events", "event-bus/default")]),
+            allow("StartRunsByHand", ["lambda:InvokeFunction"], [scope.function_arn("backup")]),
+            allow("ReadRunLogs", ["logs:FilterLogEvents", "logs:GetLogEvents"], [_log_groups(scope)]),
+            *_query_redshift(scope, redshift),
+        ]
+    )
+
+
+def deployment_twin(scope: Scope, redshift: Redshift | None) -> Document:
+    """What a run needs: its ledger item, its inputs, its report, its log, its metrics and its mail."""
+    namespace = {"StringEquals": {"cloudwatch:namespace": scope.names.metric_namespace}}
+    return document(
+        [
+            _ledger(scope, "KeepRunInLedger", "GetItem", "Query", "UpdateItem"),
+            *_read_buckets(scope, "models", "data"),
+            allow("StoreReports", ["s3:PutObject"], [f"{scope.bucket_arn('reports')}/*"]),
+            allow("Notify", ["sns:Publish"], [scope.topic_arn]),
+            allow("WriteRunLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], [_log_groups(scope)]),
+            # CloudWatch has no resource for metrics: the namespace is the narrowest scope there is.
+            allow("PutMetrics", ["cloudwatch:PutMetricData"], ["*"], namespace),
+            *_query_redshift(scope, redshift),
+        ]
+    )
+
+
+def device(scope: Scope) -> Document:
+    return document([allow("StoreDecisions", ["s3:PutObject"], [f"{scope.bucket_arn('data')}/decisions/*"])])
+
+
+def tls_only(partition: str, bucket: str) -> Document:
+    """The policy of every bucket: plain HTTP is refused, whoever asks."""
+    arn = f"arn:{partition}:s3:::{bucket}"
+    return document(
+        [
+            {
+                "Sid": "TlsOnly",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:*",
+                "Resource": [arn, f"{arn}/*"],
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+            }
+        ]
+    )
+
+
+def dead_letters(scope: Scope) -> Document:
+    """The policy of the dead-letter queue: EventBridge may leave there what it could not deliver for our rules."""
+    return document(
+        [
+            {
+                "Sid": "UndeliveredEvents",
+                "Effect": "Allow",
+                "Principal": {"Service": "events.amazonaws.com"},
+                "Action": "sqs:SendMessage",
+                "Resource": scope.dead_letters_arn,
+                "Condition": {"ArnLike": {"aws:SourceArn": scope.arn("events", f"rule/{scope.names.prefix}*")}},
+            }
+        ]
+    )
+
+
+def _sagemaker(*actions: str) -> list[str]:
+    return [f"sagemaker:{action}" for action in actions]
+
+
+def _ledger(scope: Scope, sid: str, *actions: str) -> Statement:
+    resources = [scope.ledger_arn]
+    if "Query" in actions:
+        resources.append(f"{scope.ledger_arn}/index/*")
+    return allow(sid, [f"dynamodb:{action}" for action in actions], resources)
+
+
+def _read_buckets(scope: Scope, *purposes: str) -> list[Statement]:
+    buckets = [scope.bucket_arn(purpose) for purpose in purposes]
+    return [
+        allow("ListBuckets", ["s3:ListBucket"], buckets),
+        allow("ReadObjects", ["s3:GetObject"], [f"{bucket}/*" for bucket in buckets]),
+    ]
+
+
+def _log_groups(scope: Scope) -> str:
+    return scope.arn("logs", f"log-group:/twinops/{scope.env}/workflows/*")
+
+
+def _query_redshift(scope: Scope, redshift: Redshift | None) -> list[Statement]:
+    if redshift is None:
+        return []
+    cluster = redshift.cluster
+    database = scope.arn("redshift", f"dbname:{cluster}/{redshift.database}")
+    user = scope.arn("redshift", f"dbuser:{cluster}/{redshift.db_user}")
+    # Statements have no ARN: AWS lets a principal see only its own ones by this condition.
+    own_statements = {"StringEquals": {"redshift-data:statement-owner-iam-userid": "${aws:userid}"}}
+    return [
+        allow("QueryPlant", ["redshift-data:ExecuteStatement"], [scope.arn("redshift", f"cluster:{cluster}")]),
+        allow("LogInToPlant", ["redshift:GetClusterCredentials"], [database, user]),
+        allow(
+            "ReadOwnStatements",
+            ["redshift-data:DescribeStatement", "redshift-data:GetStatementResult"],
+            ["*"],
+            own_statements,
+        ),
+    ]
