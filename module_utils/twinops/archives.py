@@ -39,14 +39,17 @@ def read_text(path: Path) -> str:
         raise TwinopsError(f"{path}: expected a readable UTF-8 file: {error}") from error
 
 
-def read_distribution(name: str, package: str) -> dict[str, bytes]:
-    """The Python files of ``package`` of the installed (and locked) distribution ``name``, without its tests."""
+def read_distribution(name: str, package: str, below: str) -> dict[str, bytes]:
+    """The Python files of ``package`` in the installed (and locked) distribution ``name``, without its tests.
+
+    Their paths start with ``below``, where the reader of the archive looks for packages.
+    """
     try:
         files = metadata.files(name) or []
     except metadata.PackageNotFoundError as error:
         raise TwinopsError(f"{name}: not installed in the control environment; run `make setup`") from error
     wanted = [file for file in files if file.suffix == ".py" and file.parts[0] == package and "tests" not in file.parts]
-    return {file.as_posix(): Path(str(file.locate())).read_bytes() for file in wanted}
+    return {f"{below}/{file.as_posix()}": Path(str(file.locate())).read_bytes() for file in wanted}
 
 
 def zip_bytes(files: Mapping[str, bytes]) -> bytes:

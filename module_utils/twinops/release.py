@@ -133,20 +133,30 @@ def _unknown(holder: Mapping[str, Any], known: tuple[str, ...], where: str, path
     ]
 
 
-def inputs_sha256(spec: ReleaseSpec, files: Mapping[str, bytes], libraries: Mapping[str, str]) -> str:
-    """What a release is made of, before anything is trained: equal inputs need no new build.
-
-    ``files``: path -> content of the process and of the training code; ``libraries``: name -> version of what trains.
-    The description is left out, because it does not reach a device.
-    """
+def model_inputs_sha256(spec: ReleaseSpec, training: Mapping[str, bytes]) -> str:
+    """What a model is trained from: its part of the spec and the training code (path -> content)."""
     return sha256(
         as_json_bytes(
             {
                 "version": spec.version,
                 "model": {"name": spec.model_name, "trainer": spec.trainer, "parameters": dict(spec.parameters)},
+                "training": {path: sha256(content) for path, content in training.items()},
+            }
+        )
+    )
+
+
+def inputs_sha256(spec: ReleaseSpec, training: Mapping[str, bytes], process: Mapping[str, bytes]) -> str:
+    """What a release is made from, all of it in git: equal inputs need no new build, on any machine.
+
+    The description is left out, because it does not reach a device.
+    """
+    return sha256(
+        as_json_bytes(
+            {
+                "model": model_inputs_sha256(spec, training),
                 "config": dict(spec.config),
-                "files": {path: sha256(content) for path, content in files.items()},
-                "libraries": dict(libraries),
+                "process": {path: sha256(content) for path, content in process.items()},
             }
         )
     )

@@ -20,10 +20,10 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "endpoint_url": {"type": "str"},
 }
 
-RETENTION_DAYS = (
+RETENTION_DAYS = [
     *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731),
     *(1096, 1827, 2192, 2557, 2922, 3288, 3653),
-)
+]
 """What CloudWatch Logs offers."""
 
 

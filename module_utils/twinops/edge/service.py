@@ -15,6 +15,8 @@ from ..errors import TwinopsError
 NAME = "twinops-inference"
 POLL_S = 0.25
 MANAGER_TIMEOUT_S = 60
+FAILED_FOR_S = 2.0
+"""So long the service must say `failed` to be believed: it tries again by itself, a spool may be busy for a moment."""
 MIN_EXPECTED_RECORDS = 5
 """A probe so short that the sensor delivers fewer records says nothing about whether they are processed."""
 
@@ -57,14 +59,15 @@ class Service:
         :raises TwinopsError: it reported a failure, or ``timeout_s`` passed
         """
         give_up = time.monotonic() + timeout_s
-        health = None
+        failed_since_s: float | None = None
         while True:
             health = self.health()
-            if health and health.get("release_digest") == release_digest:
-                if health.get("status") == "ok":
-                    return health
-                if health.get("status") == "failed":
-                    raise TwinopsError(f"the service failed: {health.get('reason') or 'no reason given'}")
+            mine = health if health and health.get("release_digest") == release_digest else {}
+            if mine.get("status") == "ok":
+                return mine
+            failed_since_s = (failed_since_s or time.monotonic()) if mine.get("status") == "failed" else None
+            if failed_since_s and time.monotonic() - failed_since_s >= FAILED_FOR_S:
+                raise TwinopsError(f"the service failed: {mine.get('reason') or 'no reason given'}")
             if time.monotonic() >= give_up:
                 raise TwinopsError(f"the service was not ok within {timeout_s:g} s: {_describe(health)}")
             time.sleep(POLL_S)

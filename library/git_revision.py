@@ -1,0 +1,100 @@
+#!/usr/bin/python
+"""Read which commit a work tree is at."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: git_revision
+short_description: Read which commit a work tree is at
+description:
+  - Returns the commit, and which of the given folders' files differ from it.
+  - Runs of workflows fetch exactly this commit, so what is not committed would not run. The module fails on
+    uncommitted files, or warns where they are to be expected.
+options:
+  repository:
+    description: Root of the work tree.
+    type: path
+    required: true
+  folders:
+    description: Folders, relative to the root, whose content has to be committed.
+    type: list
+    elements: str
+    required: true
+  uncommitted:
+    description: What to do about files that are not committed.
+    type: str
+    default: fail
+    choices: [fail, warn]
+author:
+  - twinops
+attributes:
+  check_mode:
+    support: full
+    description: Only reads.
+"""
+
+EXAMPLES = r"""
+- name: Read the deployed commit
+  git_revision:
+    repository: "{{ role_path | dirname | dirname }}"
+    folders: [workflows, module_utils]
+  register: revision
+"""
+
+RETURN = r"""
+git_sha:
+  description: The commit, 40 hexadecimal digits.
+  returned: success
+  type: str
+  sample: 0123456789abcdef0123456789abcdef01234567
+uncommitted:
+  description: Paths that differ from the commit.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
+
+import subprocess
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.twinops.errors import TwinopsError
+
+SPEC = {
+    "repository": {"type": "path", "required": True},
+    "folders": {"type": "list", "elements": "str", "required": True},
+    "uncommitted": {"type": "str", "default": "fail", "choices": ["fail", "warn"]},
+}
+
+
+def git(repository: str, *arguments: str) -> str:
+    command = ["git", "-C", repository, *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except OSError as error:
+        raise TwinopsError(f"git: {error}; expected git on the control host") from error
+    if done.returncode:
+        raise TwinopsError(f"{repository}: git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    repository, folders = module.params["repository"], module.params["folders"]
+    try:
+        git_sha = git(repository, "rev-parse", "--verify", "HEAD").strip()
+        # -z: paths as they are, whatever characters they have; a renamed file's old path follows without a status
+        status = git(repository, "status", "--porcelain", "--no-renames", "-z", "--", *folders)
+    except TwinopsError as error:
+        module.fail_json(msg=str(error))
+    uncommitted = [entry[3:] for entry in status.split("\0") if entry]
+    if uncommitted:
+        message = f"{repository}: not in commit {git_sha[:12]}, so it would not run: {', '.join(uncommitted)}"
+        if module.params["uncommitted"] == "fail":
+            module.fail_json(msg=f"{message}. Commit it, or remove it.", git_sha=git_sha, uncommitted=uncommitted)
+        module.warn(message)
+    module.exit_json(changed=False, git_sha=git_sha, uncommitted=uncommitted)
+
+
+if __name__ == "__main__":
+    main()
