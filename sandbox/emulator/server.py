@@ -1,0 +1,115 @@
+"""Puts the parts of the endpoint together and serves them on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.config import Config
+from ministack import app as ministack_app
+from ministack.core import iam_actions
+
+from sandbox.emulator import credentials, moto_bridge, unsupported
+from sandbox.emulator.answers import Answer
+from sandbox.emulator.calls import CallLog, Message, Receive, Send
+from sandbox.emulator.events import AsynchronousInvocations
+from sandbox.emulator.mail import Mailbox
+from sandbox.emulator.notebooks import Notebooks
+from sandbox.emulator.redshift_data import RedshiftData
+from sandbox.emulator.sns_mail import SnsMail
+from sandbox.settings import Settings
+
+# SageMaker: request field -> kind of its ARN, for IAM.
+SAGEMAKER_KINDS = {
+    "NotebookInstanceName": "notebook-instance",
+    "NotebookInstanceLifecycleConfigName": "notebook-instance-lifecycle-config",
+    "ModelPackageGroupName": "model-package-group",
+}
+
+
+async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.Event], None]) -> None:
+    """Serve until ``on_stop`` sets its event; then end the notebooks and the functions' processes."""
+    redshift_folder = settings.home / "redshift"
+    shutil.rmtree(redshift_folder, ignore_errors=True)  # the data goes with the cloud it was loaded into
+    notebooks = Notebooks(settings, settings.home / "keys/notebook-urls")
+    mailbox, sns_mail = Mailbox(settings.home / "mail", settings.confirmed_mail), SnsMail(settings)
+
+    unsupported.teach_router()
+    ministack_app.SERVICE_HANDLERS.update(
+        {
+            "sagemaker": notebooks.handle,
+            "redshift": moto_bridge.handler("redshift"),
+            "redshift-data": RedshiftData(redshift_folder).handle,
+        }
+    )
+    unsupported.install()
+    sns_mail.install()
+    AsynchronousInvocations(settings).install()
+    teach_iam()
+
+    sns_mail.smtp_port = await mailbox.serve()
+    health = {"generation": generation, "smtp_port": sns_mail.smtp_port}
+    application = CallLog(OwnPaths(ministack_app.app, health), settings.home / "calls.jsonl")
+
+    stop = asyncio.Event()
+    on_stop(stop)
+    config = Config()
+    config.bind = [f"127.0.0.1:{settings.port}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 2
+    try:
+        await hypercorn_serve(application, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+    finally:
+        await asyncio.to_thread(notebooks.stop_all)
+
+
+def teach_iam() -> None:
+    """Let ministack's IAM name the actions and resources of the services we add."""
+    for service in ("sagemaker", "redshift", "redshift-data"):
+        iam_actions.SERVICE_TO_IAM_NAMESPACE[service] = service
+    known = iam_actions.extract_resource_arn
+
+    def resource_arn(  # noqa: PLR0917 (ministack calls it)
+        service: str, method: str, path: str, headers: Any, body: bytes, parameters: Any, region: str, account: str
+    ) -> str:
+        request = json.loads(body or b"{}") if service in ("sagemaker", "redshift-data") else {}
+        if service == "sagemaker":
+            for field, kind in SAGEMAKER_KINDS.items():
+                if field in request:
+                    return f"arn:aws:sagemaker:{region}:{account}:{kind}/{str(request[field]).lower()}"
+            return str(request.get("ResourceArn", "*"))
+        if service == "redshift-data":
+            cluster = request.get("ClusterIdentifier")
+            return f"arn:aws:redshift:{region}:{account}:cluster:{cluster}" if cluster else "*"
+        return str(known(service, method, path, headers, body, parameters, region, account))
+
+    iam_actions.extract_resource_arn = resource_arn
+
+
+class OwnPaths:
+    """``/_sandbox/...`` is ours; of ministack's administration only what functions' downloads need is let through."""
+
+    def __init__(self, application: Callable[..., Any], health: dict[str, Any]) -> None:
+        self._application = application
+        self._health = health
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(("/_sandbox/", "/_ministack/reset")):
+            await self._application(scope, receive, send)
+            return
+        status, headers, body = self._answer(scope["path"])
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        raw.append((b"content-length", str(len(body)).encode()))
+        await send({"type": "http.response.start", "status": status, "headers": raw})
+        await send({"type": "http.response.body", "body": body})
+
+    def _answer(self, path: str) -> Answer:
+        if path.startswith(credentials.PREFIX):
+            return credentials.answer(path)
+        if path == "/_sandbox/health":
+            return 200, {"Content-Type": "application/json"}, json.dumps(self._health).encode()
+        return 404, {"Content-Type": "application/json"}, b'{"message": "no such path"}'

@@ -1,0 +1,153 @@
+"""The plant: the physical world around the devices. ``python -m sandbox.plant [--json]``; ``up`` runs it.
+
+The records are NASA's Shuttle sensor readings as ``river`` ships them. Rows with ``row % 5 in (3, 4)`` are the *field*:
+what the devices' sensors read, each device from another offset on. The rest is the training data. What an inspector
+later finds out about the field's records is the table ``labels`` in Redshift.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sandbox.account import session
+from sandbox.lifecycle import all_devices
+from sandbox.processes import write_atomically
+from sandbox.settings import REDSHIFT_CLUSTER, REDSHIFT_DATABASE, Settings, SettingsError, load
+
+FEATURES = tuple(f"f{number}" for number in range(1, 10))
+DATABASE_USER = "plant"
+# The Data API takes 100 KB a statement and 40 statements a batch; a row is at most 22 bytes long.
+ROWS_A_STATEMENT = 4000
+STATEMENT_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Record:
+    """One sensor reading; ``label`` is 1 for an anomaly."""
+
+    record_id: str
+    features: tuple[int, ...]
+    label: int
+
+
+def is_field(row: int) -> bool:
+    return row % 5 in (3, 4)
+
+
+def field_records() -> Iterator[Record]:
+    """The field's records in the data set's order. river's import takes a second: only who needs it pays."""
+    from river import datasets  # noqa: PLC0415
+
+    for row, (features, label) in enumerate(datasets.Shuttle()):
+        if is_field(row):
+            yield Record(f"shuttle-{row}", tuple(features[name] for name in FEATURES), int(label))
+
+
+def rotated(count: int, device_number: int, devices: int) -> Iterator[int]:
+    """Positions 0..count-1, beginning at the device's own offset."""
+    offset = (device_number - 1) * count // devices
+    return ((position + offset) % count for position in range(count))
+
+
+def write_feeds(settings: Settings, missing: list[tuple[int, Path]], devices: int, records: list[Record]) -> None:
+    """Write ``records.csv`` of each device in ``missing`` (number, path), in one step each."""
+    lines = [f"{record.record_id},{','.join(map(str, record.features))}\n" for record in records]
+    header = f"record_id,{','.join(FEATURES)}\n"
+    for number, path in missing:
+        write_atomically(path, header + "".join(lines[at] for at in rotated(len(lines), number, devices)))
+
+
+class Labels:
+    """The table ``labels`` in Redshift, through the Data API."""
+
+    def __init__(self, settings: Settings) -> None:
+        aws = session(settings)
+        self._redshift, self._data = aws.client("redshift"), aws.client("redshift-data")
+
+    def ensure_cluster(self) -> None:
+        """The plant's cluster exists before twinops does; it is not twinops' to create."""
+        try:
+            self._redshift.create_cluster(
+                ClusterIdentifier=REDSHIFT_CLUSTER,
+                DBName=REDSHIFT_DATABASE,
+                NodeType="ra3.large",
+                MasterUsername=DATABASE_USER,
+                MasterUserPassword=f"A1{secrets.token_hex(16)}",
+                ClusterType="single-node",
+            )
+        except self._redshift.exceptions.ClusterAlreadyExistsFault:
+            return
+
+    def count(self) -> int:
+        self._run(["create table if not exists labels(record_id varchar primary key, label integer)"])
+        statement = self._run(["select count(*) from labels"])
+        result = self._data.get_statement_result(Id=statement)
+        return int(result["Records"][0][0]["longValue"])
+
+    def load(self, records: list[Record]) -> None:
+        """Replace the table's content, in one transaction."""
+        rows = (f"('{record.record_id}',{record.label})" for record in records)
+        statements = ["delete from labels"]
+        while batch := list(islice(rows, ROWS_A_STATEMENT)):
+            statements.append(f"insert into labels values {','.join(batch)}")  # noqa: S608 (our own values)
+        self._run(statements)
+
+    def _run(self, statements: list[str]) -> str:
+        """Run statements (several: as one transaction) and wait; returns the id of the execution."""
+        target = {"ClusterIdentifier": REDSHIFT_CLUSTER, "Database": REDSHIFT_DATABASE, "DbUser": DATABASE_USER}
+        if len(statements) == 1:
+            identifier = self._data.execute_statement(Sql=statements[0], **target)["Id"]
+        else:
+            identifier = self._data.batch_execute_statement(Sqls=statements, **target)["Id"]
+        deadline = time.monotonic() + STATEMENT_TIMEOUT_S
+        while (state := self._data.describe_statement(Id=identifier))["Status"] not in ("FINISHED", "FAILED"):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Redshift: expected an answer within {STATEMENT_TIMEOUT_S} s: {statements[0][:80]}")
+            time.sleep(0.02)
+        if state["Status"] == "FAILED":
+            raise RuntimeError(f"Redshift: {state['Error']}: {statements[0][:80]}")
+        return str(identifier)
+
+
+def set_up(settings: Settings) -> dict[str, Any]:
+    """Write the missing feeds and load the labels where they are not complete. Run again it changes nothing."""
+    devices = all_devices(settings)
+    feeds = [(device.number, device.root / "sensor/records.csv") for device in devices]
+    missing = [(number, path) for number, path in feeds if not path.exists()]
+    labels = Labels(settings)
+    labels.ensure_cluster()
+    loaded = labels.count()
+    expected = sum(is_field(row) for row in range(49_097))
+    if not missing and loaded == expected:
+        return {"changed": False, "records": expected, "labels": loaded}
+    records = list(field_records())
+    write_feeds(settings, missing, len(devices), records)
+    if loaded != len(records):
+        labels.load(records)
+    return {"changed": True, "records": len(records), "labels": len(records)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m sandbox.plant", description="Feeds sensors, loads labels.")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    as_json = parser.parse_args().json
+    try:
+        result = set_up(load())
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(json.dumps(result) if as_json else f"{result['records']} records for each device, {result['labels']} labels")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
