@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+"""What a device says about itself. This file is both the core of the module ``edge_status`` and, copied to
+``<edge_root>/bin/twinops-edge``, the program a person runs on the device: so it stands alone, without imports of ours.
+
+    twinops-edge status     state.json plus the health answer, as one JSON object
+    twinops-edge version    the release that is running
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+HEALTH_TIMEOUT_S = 5.0
+LARGEST_ANSWER_BYTES = 1 << 20
+
+
+def device_status(root: Path) -> dict[str, Any]:
+    """The status of the device below ``root``. Never raises for what may be broken: ``problems`` says it."""
+    problems: list[str] = []
+    settings = _read(root / "device.json", problems)
+    # Before its first release a device has no state; that is no problem.
+    state = _read(root / "state.json", problems) if (root / "state.json").exists() else {}
+    usage = shutil.disk_usage(root if root.is_dir() else "/")
+    return {
+        "device": settings.get("device"),
+        "release": state.get("release"),
+        "release_digest": state.get("release_digest"),
+        "slot": state.get("slot"),
+        "phase": state.get("phase", "idle" if settings else "not enrolled"),
+        "reason": state.get("reason"),
+        "rollout_id": state.get("rollout_id"),
+        "previous": state.get("previous"),
+        "target": state.get("target"),
+        "history": state.get("history", []),
+        "health": _health(settings, problems),
+        "disk": {"total_bytes": usage.total, "free_bytes": usage.free},
+        "clock": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "problems": problems,
+    }
+
+
+def _read(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror}")
+    except ValueError as error:
+        problems.append(f"{path}: expected JSON: {error}")
+    else:
+        if isinstance(content, dict):
+            return content
+        problems.append(f"{path}: expected an object, got {type(content).__name__}")
+    return {}
+
+
+def _health(settings: dict[str, Any], problems: list[str]) -> dict[str, Any] | None:
+    address, port = settings.get("address"), settings.get("health_port")
+    if not isinstance(address, str) or not isinstance(port, int):
+        return None
+    connection = http.client.HTTPConnection(address, port, timeout=HEALTH_TIMEOUT_S)
+    try:
+        connection.request("GET", "/health")
+        answer = json.loads(connection.getresponse().read(LARGEST_ANSWER_BYTES))
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        problems.append(f"http://{address}:{port}/health: {error or type(error).__name__}")
+        return None
+    finally:
+        connection.close()
+    return answer if isinstance(answer, dict) else None
+
+
+def main(arguments: list[str], root: Path) -> int:
+    """0 done; 1 nothing is running (``version``); 2 wrong arguments."""
+    if arguments not in (["status"], ["version"]):
+        sys.stderr.write("usage: twinops-edge status | version\n")
+        return 2
+    status = device_status(root)
+    if arguments == ["status"]:
+        sys.stdout.write(json.dumps(status, indent=2) + "\n")
+        return 0
+    if status["health"] is None:
+        sys.stderr.write(f"no release is running: {'; '.join(status['problems'])}\n")
+        return 1
+    sys.stdout.write(f"{status['health'].get('release')}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], Path(__file__).resolve().parents[1]))

@@ -1,0 +1,222 @@
+"""What a device has before its first release: folders, settings, root of trust, program and service definition."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import devices
+from ..errors import TwinopsError
+from . import durable
+from .service import NAME
+
+FOLDERS = ("bin", "incoming", "log", "run", "slots", "spool", "tuf", "tuf/metadata")
+SERVICE_FOLDERS = ("log", "run", "spool")
+"""The only ones the service writes to."""
+APPLIED = "run/service.applied"
+"""SHA-256 of the service definition that the service manager has loaded."""
+MANAGER_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The device as it shall be. ``service_user`` owns what the service writes; None leaves it to who enrols."""
+
+    root: Path
+    settings: Mapping[str, Any]
+    tuf_root: str
+    program: str
+    service_manager: str
+    service_definition: str
+    service_path: Path
+    service_user: str | None = None
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of the device: replaced when it differs, unless it is ``pinned``, which is written once.
+
+    The content of a ``secret`` one is not shown.
+    """
+
+    path: Path
+    content: str
+    mode: int = 0o644
+    pinned: bool = False
+    secret: bool = False
+
+    @property
+    def before(self) -> str | None:
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def is_due(self) -> bool:
+        before = self.before
+        if before is None or self.pinned:
+            return before is None
+        return before != self.content or self.path.stat().st_mode & 0o777 != self.mode
+
+    @property
+    def diff(self) -> dict[str, str]:
+        before, after = self.before, self.content
+        if self.secret:
+            before, after = before and f"sha256 {_digest(before)}\n", f"sha256 {_digest(after)}\n"
+        return _diff(str(self.path), before, after)
+
+
+def ensure(wanted: Wanted, *, apply: bool) -> dict[str, Any]:
+    """Make the device as ``wanted``; ``apply`` False only says what that would be.
+
+    :raises TwinopsError: a setting is impossible (nothing was written), or the service manager did not answer
+    """
+    devices.check_settings(wanted.settings, "device.json")
+    if wanted.service_manager == devices.SUPERVISORD:
+        devices.check_socket_path(str(wanted.root))
+    folders = [wanted.root / name for name in FOLDERS if not (wanted.root / name).is_dir()]
+    due = [file for file in _files(wanted) if file.is_due()]
+    manager = _MANAGERS[wanted.service_manager](wanted)
+    service = manager.due()
+    diff = [_diff(str(folder), None, "folder\n") for folder in folders] + [file.diff for file in due]
+    if service:
+        diff.append(_diff(wanted.service_manager, None, f"{NAME}: {service}\n"))
+    if apply:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        _give_to(wanted.service_user, [wanted.root / name for name in SERVICE_FOLDERS])
+        for file in due:
+            durable.write_file(file.path, file.content.encode())
+            file.path.chmod(file.mode)
+        if service:
+            manager.load()
+    return {"changed": bool(diff), "diff": diff}
+
+
+def _files(wanted: Wanted) -> list[File]:
+    root = wanted.root
+    return [
+        File(root / "device.json", json.dumps(wanted.settings, indent=2, sort_keys=True) + "\n"),
+        File(root / "tuf/metadata/root.json", wanted.tuf_root, pinned=True),
+        File(root / "bin/twinops-edge", wanted.program, mode=0o755),
+        File(wanted.service_path, wanted.service_definition, mode=0o600, secret=True),  # edge_aws_environment is in it
+    ]
+
+
+def _diff(header: str, before: str | None, after: str) -> dict[str, str]:
+    return {"before_header": header, "after_header": header, "before": before or "", "after": after}
+
+
+def _give_to(user: str | None, folders: Sequence[Path]) -> None:
+    if user is None:
+        return
+    for folder in folders:
+        if folder.owner() != user:
+            for path in [*folder.rglob("*"), folder]:  # the folder last: an interrupted run finds it and goes on
+                shutil.chown(path, user)
+
+
+class Supervisord:
+    """supervisord below the device's folder, for devices without systemd. Restarted when its file changes."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._root, self._path = wanted.root, wanted.service_path
+        self._definition = wanted.service_definition
+        self._socket = wanted.root / devices.SUPERVISOR_SOCKET
+
+    def due(self) -> str | None:
+        """What has to be done, in words; None when it runs with this definition."""
+        if not self._answers():
+            return "started"
+        return None if _applied(self._root) == _digest(self._definition) else "restarted"
+
+    def load(self) -> None:
+        """Start it, or end it and start it anew. It outlives the SSH session that started it."""
+        if self._answers():
+            _manage([str(self._root / "venv/bin/supervisorctl"), "-c", str(self._path), "shutdown"])
+            self._wait(False)
+        _manage([str(self._root / "venv/bin/supervisord"), "-c", str(self._path)], cwd=self._root)
+        self._wait(True)
+        durable.write_file(self._root / APPLIED, _digest(self._definition).encode())
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
+            connection.settimeout(5)
+            connection.connect(str(self._socket))
+            return True
+        return False
+
+    def _wait(self, answering: bool) -> None:
+        give_up = time.monotonic() + MANAGER_TIMEOUT_S
+        while self._answers() != answering:
+            if time.monotonic() >= give_up:
+                state = "answer" if answering else "end"
+                raise TwinopsError(
+                    f"{self._socket}: expected supervisord to {state} within {MANAGER_TIMEOUT_S} s; "
+                    f"its log is {self._root}/log/supervisord.log"
+                )
+            time.sleep(0.05)
+
+
+class Systemd:
+    """A unit of the system manager. It only starts once there is a release (``ConditionPathExists``)."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._root, self._definition = wanted.root, wanted.service_definition
+
+    def due(self) -> str | None:
+        if _applied(self._root) != _digest(self._definition):
+            return "loaded, enabled and restarted"
+        enabled = _manage(["systemctl", "is-enabled", NAME], codes=(0, 1, 4)).strip()
+        return None if enabled == "enabled" else "enabled"
+
+    def load(self) -> None:
+        _manage(["systemctl", "daemon-reload"])
+        _manage(["systemctl", "enable", NAME])
+        _manage(["systemctl", "restart", NAME])
+        durable.write_file(self._root / APPLIED, _digest(self._definition).encode())
+
+
+_MANAGERS: Mapping[str, type[Supervisord] | type[Systemd]] = {
+    devices.SUPERVISORD: Supervisord,
+    devices.SYSTEMD: Systemd,
+}
+
+
+def _applied(root: Path) -> str:
+    try:
+        return (root / APPLIED).read_text(encoding="ascii")
+    except FileNotFoundError:
+        return ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _manage(command: Sequence[str], codes: Sequence[int] = (0,), cwd: Path | None = None) -> str:
+    try:
+        done = subprocess.run(
+            command,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=MANAGER_TIMEOUT_S,
+            check=False,
+            text=True,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise TwinopsError(f"{' '.join(command)}: {error}; expected a service manager that answers") from error
+    if done.returncode not in codes:
+        said = (done.stderr or done.stdout).strip()[-500:]
+        raise TwinopsError(f"{' '.join(command)}: exit code {done.returncode}: {said}")
+    return done.stdout
