@@ -1,0 +1,197 @@
+#!/usr/bin/python
+# Copyright: twinops contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Builds, signs and publishes a release; runs on the control host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release_bundle
+short_description: Build, sign and publish a release for edge devices
+description:
+  - Trains the model of a release if these inputs were never trained, bundles it with process and config, and
+    publishes it in a TUF repository in the bucket for models, below C(tuf/).
+  - The bucket is the truth. A release that is published from the same inputs is left as it is, and nothing is trained.
+  - Metadata that nears its expiry is signed again.
+  - In check mode nothing is built, signed or written; a release that is not published yet has no digest then.
+options:
+  env:
+    description: The environment, which signs with keys of its own.
+    type: str
+    required: true
+  release:
+    description: The version, the name of a file in C(edge/releases).
+    type: str
+    required: true
+  state:
+    description:
+      - C(published) makes the release available to rollouts.
+      - C(current) also makes it the one that the environment runs, which is what the next release is compared with.
+    type: str
+    choices: [published, current]
+    default: published
+  project:
+    description: The clone of the twinops repository.
+    type: path
+    required: true
+  repository:
+    description: Folder for the copy of the TUF repository, from which devices are served.
+    type: path
+    required: true
+  build_cache:
+    description: Folder for trained models and bundles; by default C(build) in the clone.
+    type: path
+  keys:
+    description: Folder with the signing keys, C(<name>.pem) and C(<name>.pub).
+    type: path
+    required: true
+  development_keys:
+    description: Make missing keys for a new repository. Only for the sandbox, because all keys then lie on one disk.
+    type: bool
+    default: false
+  signature_threshold:
+    description: How many keys of the environment must sign a release.
+    type: int
+    default: 1
+  rebuild:
+    description: Let a published version change with the work tree, committed or not. Only for the sandbox.
+    type: bool
+    default: false
+  bucket:
+    description: The bucket for models; by default the one of the environment in the caller's account.
+    type: str
+  region:
+    description: AWS region.
+    type: str
+  profile:
+    description: AWS profile.
+    type: str
+  endpoint_url:
+    description: AWS endpoint.
+    type: str
+author: twinops contributors
+"""
+
+EXAMPLES = r"""
+- name: Ensure that the release is published
+  release_bundle:
+    env: staging
+    release: v2
+    project: "{{ playbook_dir | dirname }}"
+    repository: build/staging/tuf
+    keys: /run/secrets/twinops-keys
+"""
+
+RETURN = r"""
+release_digest:
+  description: SHA-256 of the manifest; empty in check mode for a release that is not published.
+  returned: success
+  type: str
+written:
+  description: What was written to the bucket, below C(tuf/).
+  returned: when a manifest is known
+  type: list
+git_sha:
+  description: The commit that the release was built from.
+  returned: when a manifest is known
+  type: str
+model_sha256:
+  description: SHA-256 of the model.
+  returned: when a manifest is known
+  type: str
+hold_out:
+  description: Records held out in training, and alarms of the model on them.
+  returned: when a manifest is known
+  type: dict
+current:
+  description: The release that the environment runs, with its C(hold_out).
+  returned: success
+  type: dict
+metadata:
+  description: Paths in the repository that every device gets.
+  returned: when a manifest is known
+  type: list
+files:
+  description: SHA-256 to path and size of each file of the bundle; a device gets those it lacks.
+  returned: when a manifest is known
+  type: dict
+calls:
+  description: Number of AWS calls.
+  returned: when a manifest is known
+  type: int
+"""
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import yaml
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.twinops import names, release
+from ansible.module_utils.twinops.aws import session
+from ansible.module_utils.twinops.aws.release_bundle import CURRENT, PUBLISHED, Options, reconcile
+from ansible.module_utils.twinops.aws.releases import Bucket
+from ansible.module_utils.twinops.errors import TwinopsError
+
+SPEC = {
+    "env": {"type": "str", "required": True},
+    "release": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": [PUBLISHED, CURRENT], "default": PUBLISHED},
+    "project": {"type": "path", "required": True},
+    "repository": {"type": "path", "required": True},
+    "build_cache": {"type": "path"},
+    "keys": {"type": "path", "required": True, "no_log": False},
+    "development_keys": {"type": "bool", "default": False, "no_log": False},
+    "signature_threshold": {"type": "int", "default": 1},
+    "rebuild": {"type": "bool", "default": False},
+    "bucket": {"type": "str"},
+    "region": {"type": "str"},
+    "profile": {"type": "str"},
+    "endpoint_url": {"type": "str"},
+}
+
+
+def read_spec(clone: Path, version: str) -> release.ReleaseSpec:
+    where = release.release_path(version)
+    try:
+        data = yaml.safe_load((clone / where).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(path.stem for path in (clone / where).parent.glob("*.yml"))) or "none"
+        raise TwinopsError("%s: no such release; expected one of: %s" % (where, known)) from error
+    except yaml.YAMLError as error:
+        raise TwinopsError("%s: expected YAML, got %s" % (where, error)) from error
+    return release.parse_release(data, where)
+
+
+def run(params: dict, apply: bool) -> dict:
+    clone = Path(params["project"]).resolve()
+    options = Options(
+        env=params["env"],
+        spec=read_spec(clone, params["release"]),
+        state=params["state"],
+        clone=clone,
+        repository=Path(params["repository"]).resolve(),
+        build_cache=Path(params["build_cache"] or clone / "build").resolve(),
+        keys=Path(params["keys"]).resolve(),
+        development_keys=params["development_keys"],
+        signature_threshold=params["signature_threshold"],
+        rebuild=params["rebuild"],
+    )
+    aws = {key: params[key] for key in ("region", "profile", "endpoint_url")}
+    name = params["bucket"] or names.Names(options.env, session.account_id(**aws)).bucket("models")
+    bucket = Bucket(name, session.client("s3", **aws))
+    return reconcile(options, bucket, datetime.now(timezone.utc), apply=apply)
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    try:
+        result = run(module.params, apply=not module.check_mode)
+    except TwinopsError as error:
+        module.fail_json(msg=str(error))
+    for warning in result.pop("warnings", ()):
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
