@@ -6,6 +6,7 @@ nothing of a library's message (which may quote a URL or headers) is ever logged
 
 from __future__ import annotations
 
+import http.client
 import http.cookiejar
 import urllib.error
 import urllib.request
@@ -64,7 +65,7 @@ class Transport:
         except urllib.error.HTTPError as error:
             with error:
                 return Reply(error.code, "", self._cookies())
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return Reply(0, "", self._cookies())
 
     def _open(self, url: str) -> Reply:

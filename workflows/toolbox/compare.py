@@ -115,13 +115,13 @@ def _judge(
     significant = p is not None and p < policy.significance
     if interval[0] > 0 and significant:
         return "promote", (
-            f"macro-F1 {before.macro_f1:.4f} -> {after.macro_f1:.4f}; the difference is between {interval[0]:+.4f} and "
-            f"{interval[1]:+.4f} (95 %)",
+            f"macro-F1 {before.macro_f1:.4f} → {after.macro_f1:.4f}; the difference is between {interval[0]:+.4f} and "
+            f"{interval[1]:+.4f} (95\u00a0%)",
             f"the records that only one of them gets right favour the challenger (McNemar p = {p:.2g})",
         )
     return "hold", (
-        f"no clear difference: macro-F1 {before.macro_f1:.4f} -> {after.macro_f1:.4f}, between {interval[0]:+.4f} and "
-        f"{interval[1]:+.4f} (95 %)" + (f", McNemar p = {p:.2g}" if p is not None else ", the same decisions"),
+        f"no clear difference: macro-F1 {before.macro_f1:.4f} → {after.macro_f1:.4f}, between {interval[0]:+.4f} and "
+        f"{interval[1]:+.4f} (95\u00a0%)" + (f", McNemar p = {p:.2g}" if p is not None else ", the same decisions"),
     )
 
 
@@ -136,7 +136,7 @@ def _against(before: Quality, after: Quality, interval: tuple[float, float], pol
     if interval[1] < 0:
         reasons.append(
             f"macro-F1 fell from {before.macro_f1:.4f} to {after.macro_f1:.4f}; the difference is between "
-            f"{interval[0]:+.4f} and {interval[1]:+.4f} (95 %)"
+            f"{interval[0]:+.4f} and {interval[1]:+.4f} (95\u00a0%)"
         )
     return reasons
 
