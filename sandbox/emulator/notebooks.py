@@ -70,6 +70,7 @@ class Notebooks:
         key_file.write_bytes(self._key)
         self._instances: dict[str, Instance] = {}
         self._reasons: dict[str, str] = {}
+        self._metadata_services: dict[str, dict[str, str]] = {}  # moto drops it
         self._config_tags: dict[str, list[dict[str, str]]] = {}
         self._lock = threading.RLock()
         self._actions: dict[str, Callable[[Any, dict[str, Any]], Answer | None]] = {
@@ -118,6 +119,7 @@ class Notebooks:
         self._check_role(request.get("RoleArn", ""))
         answer = pass_on()
         if answer[0] == 200:
+            self._remember_metadata_service(request)
             self._boot(self._record(request), first_start=True)
         return answer
 
@@ -126,8 +128,11 @@ class Notebooks:
         if answer[0] != 200:
             return answer
         document = moto_bridge.decode(answer)
-        reason = self._reasons.get(document["NotebookInstanceName"])
-        return json_answer({**document, "FailureReason": reason} if reason else document)
+        name = document["NotebookInstanceName"]
+        extra: dict[str, Any] = {"InstanceMetadataServiceConfiguration": self._metadata_services.get(name)}
+        if name in self._reasons:
+            extra["FailureReason"] = self._reasons[name]
+        return json_answer({**document, **extra})
 
     def _start(self, pass_on: Callable[[], Answer], request: dict[str, Any]) -> None:
         record = self._record(request)
@@ -160,9 +165,17 @@ class Notebooks:
         for field, attribute in UPDATABLE.items():
             if field in request:
                 setattr(record, attribute, request[field])
+        self._remember_metadata_service(request)
         if request.get("DisassociateLifecycleConfig"):
             record.lifecycle_config_name = None
         record.last_modified_time = _now()
+
+    def _remember_metadata_service(self, request: dict[str, Any]) -> None:
+        name, settings = request["NotebookInstanceName"], request.get("InstanceMetadataServiceConfiguration")
+        if settings:
+            self._metadata_services[name] = settings
+        else:
+            self._metadata_services.setdefault(name, {"MinimumInstanceMetadataServiceVersion": "1"})
 
     def _presign(self, pass_on: Callable[[], Answer], request: dict[str, Any]) -> Answer:
         record = self._record(request)
@@ -211,6 +224,7 @@ class Notebooks:
                     return
                 instance.delete_volume()
                 del self._instances[name]
+                self._metadata_services.pop(name, None)
                 del moto_bridge.backend("sagemaker").notebook_instances[name]
 
         threading.Thread(target=work, name=f"stop {name}", daemon=True).start()
