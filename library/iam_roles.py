@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: iam_roles
 short_description: Keep the IAM roles of an environment as declared
 description:
-  - Makes the five roles of an environment (C(mlops), C(dispatch), C(development-twin), C(deployment-twin), C(device)), each
-    with one inline policy that is scoped by the names of the environment.
+  - Makes the five roles of an environment (C(mlops), C(dispatch), C(development-twin), C(deployment-twin),
+    C(device)), each with one inline policy that is scoped by the names of the environment.
   - Repairs trust, policy, description and tags that were changed by hand.
 options:
   env:
@@ -26,7 +26,7 @@ options:
     type: dict
     default: {}
   region:
-    description: AWS region. By default boto3's own choice (E(AWS_REGION), profile).
+    description: AWS region. By default boto3's own choice (E(AWS_DEFAULT_REGION), profile).
     type: str
   profile:
     description: Profile of the AWS configuration. By default boto3's own choice.

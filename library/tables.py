@@ -25,7 +25,7 @@ options:
     type: dict
     default: {}
   region:
-    description: AWS region. By default boto3's own choice (E(AWS_REGION), profile).
+    description: AWS region. By default boto3's own choice (E(AWS_DEFAULT_REGION), profile).
     type: str
   profile:
     description: Profile of the AWS configuration. By default boto3's own choice.

@@ -75,9 +75,9 @@ def plan(
         different = differing_fields(resource, found.resource)
         mistakes += [
             f"{resource.kind} {resource.name}: {name}: is {getattr(found.resource, name)!r}, "
-            f"wanted {getattr(resource, name)!r}: AWS cannot change it in place; save its content, remove it and rerun"
+            f"wanted {getattr(resource, name)!r}: {obstacle}"
             for name in different
-            if name in resource.immutable
+            if (obstacle := resource.obstacle(name, found.resource))
         ]
         if different:
             changes.append(_update(resource, found, different))

@@ -80,6 +80,12 @@ class Resource:
             return any(observed.tags.get(key) != value for key, value in self.tags.items())
         return bool(getattr(self, field_name) != getattr(observed, field_name))
 
+    def obstacle(self, field_name: str, observed: Resource) -> str:
+        """Why AWS cannot make ``observed`` what ``self`` says in this field; empty if it can."""
+        if field_name in self.immutable:
+            return "AWS cannot change it in place; save its content, remove it and rerun"
+        return ""
+
 
 @dataclass(frozen=True)
 class Role(Resource):
@@ -203,6 +209,12 @@ class Notebook(Resource):
     imds_version: str
     direct_internet_access: bool
     running: bool
+
+    def obstacle(self, field_name: str, observed: Resource) -> str:
+        is_shrunk = isinstance(observed, Notebook) and self.volume_size_gb < observed.volume_size_gb
+        if field_name == "volume_size_gb" and is_shrunk:
+            return "a volume can only grow"
+        return super().obstacle(field_name, observed)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoRegionError
 
 from ..errors import TwinopsError
 from ..resources import Scope
@@ -83,12 +83,15 @@ class Aws:
         self.calls = 0
         self.archives: dict[str, bytes] = {}  # by digest, as the plan names them
         try:
+            actual_region = session(profile, region).region_name
+            if not actual_region:
+                raise NoRegionError
             account = str(self.client("sts").get_caller_identity()["Account"])
+        except NoRegionError:
+            where = "the option region, AWS_DEFAULT_REGION or the profile"
+            raise TwinopsError(f"region: expected one from {where}, got none") from None
         except (BotoCoreError, ClientError) as error:
             raise explain(error, "AWS account") from error
-        actual_region = self.client("sts").meta.region_name
-        if not actual_region or actual_region == "aws-global":
-            raise TwinopsError("region: expected one, by the option region, AWS_REGION or the profile; got none")
         partition = session(profile, region).get_partition_for_region(actual_region)
         self.scope = Scope(env=env, account=account, region=actual_region, partition=partition)
 

@@ -18,7 +18,7 @@ SERVICES = ("sns",)
 WORKERS = 4
 READ_BACK = True
 
-_MISSING = ("NotFound", "NotFoundException")
+_MISSING = ("NotFound", "NotFoundException", "ResourceNotFound", "ResourceNotFoundException")
 _PENDING = "PendingConfirmation"
 
 
