@@ -102,29 +102,36 @@ put bin/environment 755 <<'SH'
 set -eu
 home=$(cd "$(dirname "$0")/.." && pwd)
 env=$home/envs/$(sha256sum "$1" | cut -c1-16)
+part=$env.part
+
+with_uv() {
+    export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 # companies have certificate authorities of their own
+    uv venv -q --no-project --python '>=3.11,<3.14' "$part" >&2 || return
+    # From the cache alone, if it has everything: no index is asked, so none can be away.
+    uv pip install -q --offline --python "$part/bin/python" --require-hashes -r "$1" > /dev/null 2>&1 && return
+    uv pip install -q --python "$part/bin/python" --require-hashes -r "$1" >&2
+}
+
+with_pip() {
+    for python in python3.13 python3.12 python3.11 python3; do
+        "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2> /dev/null || continue
+        "$python" -m venv "$part" >&2 || continue
+        "$part/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$1" >&2
+        return
+    done
+    echo "environment: expected uv that works, or Python 3.11-3.13, on the PATH of the twin; there is neither" >&2
+    return 1
+}
+
 if [ ! -d "$env" ]; then
     exec 9> "$env.lock"
     flock 9
 fi
 if [ ! -d "$env" ]; then
-    part=$env.part
     rm -rf "$part"
-    if command -v uv > /dev/null; then
-        uv venv -q --no-project --python '>=3.11,<3.14' "$part" >&2
-        uv pip install -q --python "$part/bin/python" --require-hashes -r "$1" >&2
-    else
-        python=
-        for name in python3.13 python3.12 python3.11 python3; do
-            "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2> /dev/null || continue
-            python=$name
-            break
-        done
-        if [ -z "$python" ]; then
-            echo "environment: expected uv, or Python 3.11-3.13, on the PATH of the twin; there is neither" >&2
-            exit 1
-        fi
-        "$python" -m venv "$part" >&2
-        "$part/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$1" >&2
+    if ! { command -v uv > /dev/null && with_uv "$1"; }; then
+        rm -rf "$part"
+        with_pip "$1"
     fi
     mv "$part" "$env"
 fi
