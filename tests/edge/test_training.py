@@ -1,0 +1,110 @@
+"""The three releases: reproducible, and as good or bad as the rest of the project relies on."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.edge.conftest import CLONE, train
+
+VERSIONS = ("v1", "v2", "v3")
+
+
+def metrics(folder: Path) -> dict[str, float]:
+    return dict(json.loads((folder / "training.json").read_text())["metrics"])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_training_twice_gives_the_same_bytes(version: str, trained: Callable[[str], Path], tmp_path: Path) -> None:
+    # Another hash seed and more threads: what differs between two machines of the same kind.
+    train(version, tmp_path, PYTHONHASHSEED="12345", OMP_NUM_THREADS="2")
+    first = {path.name: path.read_bytes() for path in trained(version).iterdir()}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+    assert set(first) == {"model.onnx", "golden.json", "training.json"}
+
+
+def test_each_good_release_is_better_than_the_last(trained: Callable[[str], Path]) -> None:
+    v1, v2 = metrics(trained("v1")), metrics(trained("v2"))
+    assert 0.9 < v1["f1"] < v2["f1"]
+    assert v2["f1"] > 0.99
+
+
+def test_v3_hides_behind_its_accuracy(trained: Callable[[str], Path]) -> None:
+    v3 = metrics(trained("v3"))
+    assert v3["accuracy"] == pytest.approx(0.93, abs=0.005)
+    assert v3["f1"] == 0
+    assert v3["alarm_rate"] < 0.001
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_golden_records_are_what_the_model_answers(version: str, trained: Callable[[str], Path]) -> None:
+    golden = json.loads((trained(version) / "golden.json").read_text())
+    session = onnxruntime.InferenceSession(trained(version) / "model.onnx", providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    assert (given.type, given.shape[1]) == ("tensor(float)", 9)
+    records = np.array(golden["records"], dtype=np.float32)
+    assert records.shape == (32, 9)
+    labels, probabilities = session.run(["label", "probabilities"], {given.name: records})
+    assert labels.dtype == np.int64
+    assert labels.tolist() == golden["labels"]
+    assert probabilities.tolist() == golden["probabilities"]
+
+
+def test_golden_records_include_anomalies_that_only_a_sound_model_finds(trained: Callable[[str], Path]) -> None:
+    assert sum(json.loads((trained("v2") / "golden.json").read_text())["labels"]) == 16
+    assert sum(json.loads((trained("v3") / "golden.json").read_text())["labels"]) == 0
+
+
+def test_the_field_is_never_trained_on() -> None:
+    from river.datasets import Shuttle
+
+    from edge.training.train import read_parts
+
+    path = Path(Shuttle().path)
+    with gzip.open(path, "rt") as file:
+        rows = np.loadtxt(file, delimiter=",", skiprows=1, dtype=np.int64)
+    fitted, held_out = read_parts(path)
+    assert np.array_equal(fitted.records, rows[np.isin(np.arange(len(rows)) % 5, (0, 1)), :9])
+    assert np.array_equal(held_out.records, rows[2::5, :9])
+    assert np.array_equal(held_out.labels, rows[2::5, 9])
+
+
+def test_training_states_what_went_in(trained: Callable[[str], Path]) -> None:
+    training = json.loads((trained("v1") / "training.json").read_text())
+    assert len(training["data_version"]) == len(training["data"]["sha256"]) == 64
+    assert training["rows"] == {"fitted": 19640, "held_out": 9819}
+    assert training["anomalies"]["held_out"] == 688
+    assert set(training["libraries"]) == {"numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx"}
+
+
+def test_an_unknown_release_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, str(CLONE / "edge/training/train.py"), "v9", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("v9.yml: no such release; expected one of v1, v2, v3")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("version: v2\nmodel: {trainer: logistic_regression}", "version: expected v1"),
+        ("version: v1\nmodel: {trainer: alchemy}", "model.trainer: expected one of logistic_regression, "),
+        ("just a text", "expected a mapping with `version` and `model`"),
+    ],
+)
+def test_a_wrong_release_file_says_where_and_what(content: str, message: str, tmp_path: Path) -> None:
+    from edge.training.train import ReleaseError, read_release
+
+    (tmp_path / "v1.yml").write_text(content)
+    with pytest.raises(ReleaseError, match="v1.yml: ") as raised:
+        read_release("v1", tmp_path)
+    assert message in str(raised.value)
