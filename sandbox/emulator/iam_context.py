@@ -1,4 +1,4 @@
-"""IAM condition keys that ministack does not fill in, without which policies that are right in AWS deny everything here.
+"""IAM condition keys that ministack does not fill in, without which policies that are right in AWS deny too much here.
 
 - ``aws:SecureTransport``: our endpoint speaks plain HTTP on the loopback interface, where AWS has TLS. It is reported
   as secure, so that a bucket policy that refuses plain HTTP means here what it means there.
@@ -11,7 +11,6 @@ import json
 from typing import Any
 from urllib.parse import parse_qs
 
-import cbor2
 from ministack import app as ministack_app
 from ministack.core import iam_actions
 
@@ -34,12 +33,8 @@ def install() -> None:
 
 
 def metric_namespace(body: bytes) -> str | None:
-    """The namespace of a PutMetricData request, in any of the three protocols that CloudWatch speaks."""
-    for parse in (cbor2.loads, json.loads):
-        try:
-            request = parse(body)
-        except (ValueError, cbor2.CBORDecodeError):
-            continue
-        if isinstance(request, dict) and "Namespace" in request:
-            return str(request["Namespace"])
-    return parse_qs(body.decode("utf-8", "replace")).get("Namespace", [None])[0]
+    """The namespace of a PutMetricData request, in JSON or as a query."""
+    try:
+        return str(json.loads(body)["Namespace"])
+    except (ValueError, KeyError, TypeError):
+        return parse_qs(body.decode("utf-8", "replace")).get("Namespace", [None])[0]
