@@ -105,6 +105,6 @@ def test_a_wrong_release_file_says_where_and_what(content: str, message: str, tm
     from edge.training.train import ReleaseError, read_release
 
     (tmp_path / "v1.yml").write_text(content)
-    with pytest.raises(ReleaseError, match="v1.yml: ") as raised:
+    with pytest.raises(ReleaseError, match=r"v1\.yml: ") as raised:
         read_release("v1", tmp_path)
     assert message in str(raised.value)
