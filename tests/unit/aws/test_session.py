@@ -1,0 +1,103 @@
+"""Errors of AWS as sentences, and waiting that ends."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+from twinops.aws.session import Aws, absent_as_none, explain, until, until_accepted
+from twinops.errors import TwinopsError
+
+
+def refusal(code: str, message: str = "no", operation: str = "PutBucketPolicy") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}}, operation)
+
+
+def test_error_names_resource_operation_code_and_what_to_do() -> None:
+    said = str(explain(refusal("AccessDenied", "You shall not."), "bucket reports"))
+    assert said.startswith("bucket reports: PutBucketPolicy: AccessDenied: You shall not. To do: let the caller's role")
+
+
+def test_error_without_advice_is_still_complete() -> None:
+    assert str(explain(refusal("Odd"), "bucket reports")) == "bucket reports: PutBucketPolicy: Odd: no"
+
+
+def test_endpoint_that_does_not_answer() -> None:
+    said = str(explain(EndpointConnectionError(endpoint_url="http://127.0.0.1:1"), "AWS account"))
+    assert "http://127.0.0.1:1" in said
+    assert "sandbox" in said
+
+
+def test_only_the_expected_code_means_absent() -> None:
+    def raises(code: str) -> None:
+        raise refusal(code)
+
+    assert absent_as_none(raises, "NoSuchBucket", code="NoSuchBucket") is None
+    with pytest.raises(ClientError):
+        absent_as_none(raises, "NoSuchBucket", code="AccessDenied")
+
+
+def test_call_is_repeated_until_the_role_is_known() -> None:
+    answers: list[Any] = [refusal("InvalidParameterValue", "cannot be assumed by Lambda"), "made"]
+
+    def call() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, ClientError):
+            raise answer
+        return str(answer)
+
+    assert until_accepted(call, ("cannot be assumed by Lambda",)) == "made"
+    assert not answers
+
+
+@pytest.mark.parametrize(("refused_for", "timeout_s"), [("another reason", 60), ("cannot be assumed", 0.1)])
+def test_repeating_ends(refused_for: str, timeout_s: float) -> None:
+    calls = []
+
+    def call() -> None:
+        calls.append(1)
+        raise refusal("InvalidParameterValue", refused_for)
+
+    with pytest.raises(ClientError):
+        until_accepted(call, ("cannot be assumed",), timeout_s)
+    assert len(calls) == 1
+
+
+def test_waiting_ends_and_says_for_what() -> None:
+    with pytest.raises(TwinopsError, match="table ledger: ACTIVE: not within"):
+        until(lambda: False, "table ledger: ACTIVE", timeout_s=0.05, pause_s=0.02)
+
+
+def test_region_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    from twinops.aws import session
+
+    session.session.cache_clear()
+    try:
+        with pytest.raises(TwinopsError, match="region: expected one"):
+            Aws("staging")
+    finally:
+        session.session.cache_clear()
+        session.client.cache_clear()
+
+
+def test_all_items_are_tried_before_errors_are_raised_as_one() -> None:
+    aws = Aws.__new__(Aws)  # each() needs no account
+    tried, lock = set(), threading.Lock()
+
+    def work(item: int) -> int:
+        with lock:
+            tried.add(item)
+        if item % 2:
+            raise TwinopsError(f"{item} is odd")
+        return item
+
+    with pytest.raises(TwinopsError, match="1 is odd\n3 is odd"):
+        aws.each(work, [0, 1, 2, 3], workers=2)
+    assert tried == {0, 1, 2, 3}
+    assert aws.each(work, [4, 2, 0]) == [4, 2, 0]
