@@ -221,5 +221,5 @@ def s3(tmp_path: Path) -> Iterator[S3]:
 @pytest.fixture
 def short_tmp() -> Iterator[Path]:
     """A temporary folder with a path short enough for supervisord's socket."""
-    with tempfile.TemporaryDirectory(prefix="tw-", dir="/tmp", ignore_cleanup_errors=True) as folder:  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="tw-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
