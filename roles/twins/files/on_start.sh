@@ -163,7 +163,7 @@ start() {
     code=$1
     shift
     runner=$("$home/bin/environment" "$code/workflows/runner.txt") || return
-    export TWINOPS_HOME="$home" PYTHONPATH="$code/workflows:$code/module_utils" PYTHONDONTWRITEBYTECODE=1
+    export TWINOPS_HOME="$home" PYTHONPATH="$code/workflows:$code/module_utils"
     exec "$runner/bin/python" -m toolbox.run_once "$@"
 }
 
