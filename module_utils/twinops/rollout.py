@@ -109,7 +109,7 @@ def make_plan(
 
 def _records_per_device(waves: Mapping[str, Sequence[str]], wave: str, min_records: int) -> int:
     """Enough for a verdict even when half of the devices do not answer."""
-    return math.ceil(min_records / max(1, len(waves_up_to(waves, wave)) // 2))
+    return math.ceil(min_records / max(1, (len(waves_up_to(waves, wave)) + 1) // 2))
 
 
 def new_rollout_id(release: str, now: str) -> str:
