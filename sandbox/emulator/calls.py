@@ -44,7 +44,7 @@ class CallLog:
         if scope["type"] != "http" or scope["path"].startswith("/_"):
             await self._application(scope, receive, send)
             return
-        at, body, size, status = time.time(), bytearray(), 0, 0
+        at, body, size, written = time.time(), bytearray(), 0, False
 
         async def receive_and_keep() -> Message:
             nonlocal size
@@ -54,16 +54,19 @@ class CallLog:
             body.extend(chunk[: BODY_KEPT_BYTES - len(body)])
             return message
 
-        async def send_and_note(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
+        async def write_and_send(message: Message) -> None:
+            nonlocal written
+            if message["type"] == "http.response.start" and not written:
+                # Before the answer leaves: who got it finds its call in the log.
+                self._write(at, scope, bytes(body), size, message["status"])
+                written = True
             await send(message)
 
         try:
-            await self._application(scope, receive_and_keep, send_and_note)
+            await self._application(scope, receive_and_keep, write_and_send)
         finally:
-            self._write(at, scope, bytes(body), size, status)
+            if not written:
+                self._write(at, scope, bytes(body), size, 0)
 
     def _write(self, at: float, scope: Message, body: bytes, size: int, status: int) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}

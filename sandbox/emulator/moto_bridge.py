@@ -34,10 +34,10 @@ def call(  # noqa: PLR0917 (the arguments of every handler)
     try:
         chunks, status_line, response_headers = run_wsgi_app(_application, environ)
     except NotImplementedError as error:
-        return answers.error(service, "NotImplementedException", str(error), 501)
+        return answers.error(service, headers, "NotImplementedException", str(error), 501)
     status, content = int(status_line.split()[0]), b"".join(chunks)
     if (status >= 500 and content.lstrip()[:1] not in (b"{", b"<")) or b"<!doctype html" in content[:100].lower():
-        return answers.error(service, "NotImplementedException", content.decode(errors="replace")[:300], 501)
+        return answers.error(service, headers, "NotImplementedException", content.decode(errors="replace")[:300], 501)
     return status, {"Content-Type": response_headers.get("Content-Type", answers.JSON_TYPE)}, content
 
 

@@ -33,6 +33,10 @@ class Keys:
     expires_at: datetime
 
 
+def exists(role_name: str) -> bool:
+    return iam._roles.get_scoped(ACCOUNT, None, role_name) is not None
+
+
 def trusts(role_name: str, services: frozenset[str]) -> bool:
     """Whether the role's trust policy lets one of these services (``sagemaker.amazonaws.com``) assume it."""
     role = iam._roles.get_scoped(ACCOUNT, None, role_name)
@@ -62,7 +66,7 @@ def allows(role_name: str, action: str, resource_arn: str) -> bool:
 
 def issue_keys(role_name: str, session_name: str, services: frozenset[str]) -> Keys:
     """Keys of a role for a service that its trust policy names; IAM is enforced on them. Raises ``RoleError``."""
-    if iam._roles.get_scoped(ACCOUNT, None, role_name) is None:
+    if not exists(role_name):
         raise RoleError(f"role {role_name} does not exist", 404)
     if not trusts(role_name, services):
         raise RoleError(

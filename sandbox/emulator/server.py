@@ -13,7 +13,7 @@ from hypercorn.config import Config
 from ministack import app as ministack_app
 from ministack.core import iam_actions
 
-from sandbox.emulator import credentials, moto_bridge, unsupported
+from sandbox.emulator import credentials, event_rules, iam_context, lambda_roles, moto_bridge, root_key, unsupported
 from sandbox.emulator.answers import Answer
 from sandbox.emulator.calls import CallLog, Message, Receive, Send
 from sandbox.emulator.events import AsynchronousInvocations
@@ -48,6 +48,10 @@ async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.
     )
     unsupported.install()
     sns_mail.install()
+    root_key.install()
+    lambda_roles.install()
+    event_rules.install()
+    iam_context.install()
     AsynchronousInvocations(settings).install()
     teach_iam()
 

@@ -103,7 +103,7 @@ def _guarded(service: str, handler: Callable[..., Any]) -> Callable[..., Any]:
         reason = refusal(service, action, body)
         if reason is not None:
             message = f"the sandbox does not emulate {service}:{action}: {reason}"
-            return answers.error(service, "NotImplementedException", message, 501)
+            return answers.error(service, headers, "NotImplementedException", message, 501)
         answer: Answer = await handler(method, path, headers, body, query)
         return answer
 
@@ -116,7 +116,7 @@ def _refusing(service: str) -> Callable[..., Any]:
     ) -> Answer:
         _, action = identify(method, path, headers, body, query)
         message = f"the sandbox does not emulate {service}:{action} (docs/sandbox.md lists what it does)"
-        return answers.error(service, "NotImplementedException", message, 501)
+        return answers.error(service, headers, "NotImplementedException", message, 501)
 
     return handle
 
