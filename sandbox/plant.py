@@ -1,7 +1,7 @@
 """The plant: the physical world around the devices. ``python -m sandbox.plant [--json]``; ``up`` runs it.
 
 The records are NASA's Shuttle sensor readings as ``river`` ships them. Rows with ``row % 5 in (3, 4)`` are the *field*:
-what the devices' sensors read, each device from another offset on. The rest is the training data. What an inspector
+what the devices' sensors read, each device in an order of its own. The rest is the training data. What an inspector
 later finds out about the field's records is the table ``labels`` in Redshift.
 """
 
@@ -12,6 +12,7 @@ import csv
 import gzip
 import importlib.util
 import json
+import random
 import secrets
 import sys
 import time
@@ -63,18 +64,23 @@ def _data_set() -> Path:
     return Path(river.origin).parent / "datasets/shuttle.csv.gz"
 
 
-def rotated(count: int, device_number: int, devices: int) -> Iterator[int]:
-    """Positions 0..count-1, beginning at the device's own offset."""
-    offset = (device_number - 1) * count // devices
-    return ((position + offset) % count for position in range(count))
+def order(count: int, device_number: int) -> list[int]:
+    """Positions 0..count-1 in the device's own order, always the same.
+
+    The order of the data set carries no time, but it is not quite random either: anomalies per 555 rows vary with a
+    standard deviation of 7.3 where independence gives 6.1. Gates assume independent records, so the plant shuffles.
+    """
+    positions = list(range(count))
+    random.Random(device_number).shuffle(positions)  # noqa: S311 (reproducible, not secret)
+    return positions
 
 
-def write_feeds(settings: Settings, missing: list[tuple[int, Path]], devices: int, records: list[Record]) -> None:
+def write_feeds(missing: list[tuple[int, Path]], records: list[Record]) -> None:
     """Write ``records.csv`` of each device in ``missing`` (number, path), in one step each."""
     lines = [f"{record.record_id},{','.join(map(str, record.features))}\n" for record in records]
     header = f"record_id,{','.join(FEATURES)}\n"
     for number, path in missing:
-        write_atomically(path, header + "".join(lines[at] for at in rotated(len(lines), number, devices)))
+        write_atomically(path, header + "".join(lines[at] for at in order(len(lines), number)))
 
 
 class Labels:
@@ -140,7 +146,7 @@ def set_up(settings: Settings) -> dict[str, Any]:
     records = list(field_records())
     if not missing and loaded == len(records):
         return {"changed": False, "records": len(records), "labels": loaded}
-    write_feeds(settings, missing, len(devices), records)
+    write_feeds(missing, records)
     if loaded != len(records):
         labels.load(records)
     return {"changed": True, "records": len(records), "labels": len(records)}

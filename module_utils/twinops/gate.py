@@ -32,7 +32,8 @@ class Policy:
 
     budget_percent: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(TROUBLES, 0.0))
     min_records: int = 500
-    significance: float = 0.001
+    significance: float = 0.0001
+    """A healthy release is stopped about once in 1 / significance judgements; a dead model shows far below it."""
     max_alarm_change: float = 0.5
     """Largest relative change of the alarm rate: 0.5 allows 0.5 to 1.5 times the champion's."""
     min_alarm_change: float = 0.005
