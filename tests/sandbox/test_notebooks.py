@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
-from sandbox.processes import with_environment
+from sandbox.processes import command_line, with_environment
 from sandbox.settings import ACCOUNT, CLONE, REGION
 from tests.sandbox.support import OwnSandbox, eventually
 
@@ -89,7 +89,7 @@ def running(notebooks: Notebooks) -> str:
     """A notebook instance in service, whose scripts have run."""
     name = notebooks.create(
         on_create="#!/bin/bash\necho created >> SageMaker/history\n",
-        on_start="#!/bin/bash\nset -eu\necho started >> SageMaker/history\nenv > environment\nuv --version\ngit --version\n",
+        on_start="#!/bin/bash\nset -eu\necho started >> SageMaker/history\nenv > environment\nuv --version\n",
         Tags=[{"Key": "a", "Value": "1"}],
     )
     notebooks.wait(name, "InService")
@@ -147,7 +147,9 @@ def test_stop_ends_background_jobs_and_start_keeps_only_the_volume(notebooks: No
     )
     notebooks.wait(name, "InService")
     marker = f"TWINOPS_NOTEBOOK={name}"
-    assert len(with_environment(marker)) == 2, "Jupyter and the job that the script left behind"
+    commands = [command_line(process.pid) for process in with_environment(marker)]
+    assert "sleep 300" in commands, "the job that the script left behind"
+    assert any("jupyter_identity.py" in command for command in commands)
     notebooks.stop(name)
     assert with_environment(marker) == []
     with pytest.raises(ClientError, match=r"notebook instance status is \(Stopped\), expected InService"):
