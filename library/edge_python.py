@@ -12,7 +12,7 @@ description:
   - Makes O(root)/venvs/<digest> from the wheels in O(wheelhouse) and links O(root)/venv to it by one rename.
   - An environment is complete when it has its marker file, which is written last; an interrupted one is made anew.
   - The environment that was linked before is kept until the next change, because what runs still uses it.
-  - Where wheels are missing, nothing is made; RV(missing_wheels) says which to push, then run it again.
+  - Where wheels are missing or damaged, nothing is made; RV(missing_wheels) says which to push, then run it again.
 options:
   root:
     description: The folder of twinops on the device, C(edge_root).
@@ -31,7 +31,7 @@ options:
     type: path
     required: true
   wheels:
-    description: Names of the wheels the control host can push.
+    description: Names of the wheels the control host can push. Empty means to make do with what O(wheelhouse) has.
     type: list
     elements: str
     default: []

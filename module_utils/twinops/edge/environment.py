@@ -56,7 +56,7 @@ def ensure(wanted: Wanted, *, apply: bool) -> dict[str, Any]:
     if linked == folder.name and (folder / MARKER).is_file():
         return {**result, "changed": False}
     if not (folder / MARKER).is_file():
-        missing = sorted(set(wanted.wheels) - _wheels(wanted.wheelhouse))
+        missing = [name for name in sorted(wanted.wheels) if not _is_intact(wanted.wheelhouse / name, wanted.lock)]
         if missing or not apply:
             return {**result, "changed": not apply, "missing_wheels": missing, "diff": diff}
         _build(wanted, folder, {"digest": digest, "python_version": python_version})
@@ -103,10 +103,10 @@ def _build(wanted: Wanted, folder: Path, marker: Mapping[str, str]) -> None:
 
 def _uv(wanted: Wanted) -> Path:
     """uv, unpacked from its wheel once per version; run only if the lock knows that wheel."""
-    wheel = next((wanted.wheelhouse / name for name in _wheels(wanted.wheelhouse) if name.startswith("uv-")), None)
+    wheel = next(wanted.wheelhouse.glob("uv-*.whl"), None)
     if wheel is None:
         raise TwinopsError(f"{wanted.wheelhouse}: expected a wheel of uv, found none")
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    digest = _sha256(wheel)
     if digest not in devices.locked_hashes(wanted.lock, "uv"):
         raise TwinopsError(f"{wheel}: expected a wheel whose hash is in the lock, got sha256 {digest}")
     uv = wanted.cache / "bin" / f"uv-{digest[:16]}"
@@ -122,8 +122,13 @@ def _uv(wanted: Wanted) -> Path:
     return uv
 
 
-def _wheels(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*.whl")}
+def _is_intact(wheel: Path, lock: str) -> bool:
+    """A wheel that was damaged on its way or on the disk counts as missing, and is pushed again."""
+    return wheel.is_file() and f"--hash=sha256:{_sha256(wheel)}" in lock
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _python_version(python: str) -> str:
