@@ -31,10 +31,12 @@ def names_below(aws: Aws, prefix: str) -> list[str]:
 
 def create(aws: Aws, change: Change) -> None:
     logs, group = aws.client("logs"), cast(LogGroup, change.desired)
-    # Lambda makes the group of a function that runs before we do.
-    absent_as_none(logs.create_log_group, "ResourceAlreadyExistsException", logGroupName=group.name)
+    try:
+        # With its tags: a group without them would not be recognised as ours if we were interrupted here.
+        logs.create_log_group(logGroupName=group.name, tags=dict(group.tags))
+    except logs.exceptions.ResourceAlreadyExistsException:  # Lambda made it for a function that ran meanwhile
+        logs.tag_resource(resourceArn=_arn(aws, group.name), tags=dict(group.tags))
     logs.put_retention_policy(logGroupName=group.name, retentionInDays=group.retention_days)
-    logs.tag_resource(resourceArn=_arn(aws, group.name), tags=dict(group.tags))
 
 
 def update(aws: Aws, change: Change) -> None:
