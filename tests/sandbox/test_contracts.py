@@ -1,0 +1,211 @@
+"""Every private name of ministack, moto and hypercorn's world that the emulator touches, with the shape it relies on.
+
+These run on the emulator's own Python and need no sandbox. When an upgrade breaks one, the emulator would break in a
+way that is harder to see: change the emulator and the contract together.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.settings import CLONE
+
+EMULATOR = CLONE / "sandbox/emulator"
+PYTHON = CLONE / ".cache/envs/emulator/bin/python"
+
+# module -> function -> its parameters. An empty list: only callable.
+FUNCTIONS: dict[str, dict[str, list[str]]] = {
+    "ministack.app": {
+        "app": ["scope", "receive", "send"],
+        "pin_request_origin": ["source_ip", "secure_transport"],
+        "_routing_params": ["method", "path", "headers", "body", "query_params"],
+    },
+    "ministack.core.router": {
+        "detect_service": ["method", "path", "headers", "query_params"],
+        "extract_access_key_id": ["headers", "query_params"],
+    },
+    "ministack.core.responses": {"get_account_id": []},
+    "ministack.core.iam_actions": {
+        "extract_iam_action": ["service", "method", "path", "headers", "body", "query_params"],
+        "extract_resource_arn": [
+            "service",
+            "method",
+            "path",
+            "headers",
+            "body",
+            "query_params",
+            "region",
+            "account_id",
+        ],
+        "request_tag_context": ["service", "iam_action", "body", "params"],
+    },
+    "ministack.core.iam_evaluator": {
+        "enforce": ["access_key_id", "iam_action", "service", "region", "resource_arn", "service_context"],
+        "evaluate": ["ctx", "policies", "limits"],
+        "evaluate_resource_policy": ["doc", "ctx", "service", "named_only", "direct_only"],
+        "_gather_role_policies": ["role_name", "account_id"],
+        "resolve_credential": ["access_key_id", "account_id", "session_token"],
+        "is_root_access_key": ["access_key_id"],
+        "_is_root_key": ["access_key_id"],
+    },
+    "ministack.core.lambda_runtime": {"execution_credentials": ["config"]},
+    "ministack.services.sts": {
+        "register_session": ["access_key", "session"],
+        "_gen_session_access_key": [],
+        "_gen_secret": [],
+        "_gen_session_token": [],
+        "is_root_access_key": ["access_key_id"],
+    },
+    "ministack.services.sns": {
+        "_subscribe": ["params"],
+        "_publish": ["params"],
+        "_list_subscriptions": ["params"],
+        "_list_subscriptions_by_topic": ["params"],
+        "_fanout": [
+            "topic_arn",
+            "msg_id",
+            "message",
+            "subject",
+            "message_structure",
+            "message_attributes",
+            "message_group_id",
+            "message_dedup_id",
+        ],
+        "_topic_by_arn_any_scope": ["topic_arn"],
+        "_resolve_message_for_protocol": ["message", "message_structure", "protocol"],
+        "_matches_filter_policy": ["sub", "message_attributes", "message"],
+        "_build_envelope": ["topic_arn", "msg_id", "message", "subject", "message_attributes", "raw"],
+        "_refresh_subscription_counts": ["topic"],
+        "_p": ["params", "key", "default"],
+        "_error": ["code", "message", "status"],
+        "new_uuid": [],
+    },
+    "ministack.services.eventbridge": {
+        "_invoke_target": ["target", "event", "rule", "view"],
+        "_dispatch_to_lambda": ["arn", "payload"],
+        "_delete_rule": ["data"],
+        "_rule_key": ["rule_name", "bus_name"],
+    },
+    "ministack.services.lambda_svc": {
+        "invoke_async_with_retry": ["func", "event"],
+        "_execute_function": ["func", "event"],
+        "_execution_record_for_config": ["func", "config"],
+        "_get_func_record_for_ref": ["function_ref"],
+        "function_policy_for_arn": ["resource_arn"],
+        "_emit_lambda_logs": ["func", "request_id", "log_text", "error", "duration_ms", "log_source"],
+        "_create_function": ["data"],
+        "_update_config": ["name", "data"],
+    },
+    "moto.backends": {"get_backend": ["name"]},
+    "moto.server": {"DomainDispatcherApplication": ["create_app"], "create_backend_app": ["service"]},
+}
+
+# Expressions that must be true: the data the emulator reads or replaces.
+FACTS = [
+    "{'s3', 'lambda', 'monitoring'} <= ministack.app.SERVICE_HANDLERS.keys()",
+    "isinstance(ministack.core.router.SERVICE_PATTERNS, dict)",
+    "isinstance(ministack.core.router._KNOWN_AWS_SERVICE_NAMES, (frozenset, type(None)))",
+    "isinstance(ministack.core.iam_actions.SERVICE_TO_IAM_NAMESPACE, dict)",
+    "hasattr(ministack.services.iam._roles, 'get_scoped')",
+    "hasattr(ministack.services.sns._topics, 'values')",
+    "hasattr(ministack.services.eventbridge._targets, 'get')",
+    "hasattr(ministack.services.cloudwatch_logs._log_groups, '__contains__')",
+    "{'notebook_instances', 'notebook_instance_lifecycle_configurations'} "
+    "<= vars(moto.backends.get_backend('sagemaker')['123456789012']['eu-central-1']).keys()",
+    "hasattr(moto.backends.get_backend('redshift')['123456789012']['eu-central-1'], 'clusters')",
+    "{'notebook_instance_name', 'role_arn', 'status', 'arn', 'tags', 'lifecycle_config_name', 'volume_size_in_gb',"
+    " 'instance_type', 'last_modified_time', 'default_code_repository', 'root_access'} "
+    "<= set(vars(notebook))",
+    "callable(notebook.validate_instance_type) and notebook.is_deletable is False",
+    "{'on_create', 'on_start', 'creation_time', 'last_modified_time', 'arn'} <= set(vars(lifecycle))",
+    "{f.name for f in dataclasses.fields(ministack.core.iam_evaluator.EvalContext)} >= "
+    "{'principal_arn', 'principal_type', 'principal_account', 'action', 'resource_arn', 'region', 'service_context'}",
+    # Handlers are looked up by name at each call, so replacing the module's function takes effect.
+    "'\"Subscribe\": _subscribe' in inspect.getsource(ministack.services.sns.handle_request)",
+    "'\"DeleteRule\": _delete_rule' in inspect.getsource(ministack.services.eventbridge.handle_request)",
+    "'SERVICE_HANDLERS.get(service)' in inspect.getsource(ministack.app._dispatch_service_request)",
+    "'_create_function(' in inspect.getsource(ministack.services.lambda_svc.handle_request)",
+    "'_update_config(' in inspect.getsource(ministack.services.lambda_svc.handle_request)",
+    "importlib.util.find_spec('websocket') is None",
+]
+
+PROBE = """
+import dataclasses, importlib, importlib.util, inspect, json, sys
+import ministack.app, moto.backends, moto.server
+functions, facts = json.load(sys.stdin)
+found = {}
+for module_name, names in functions.items():
+    module = importlib.import_module(module_name)
+    for name in names:
+        target = getattr(module, name, None)
+        found[f"{module_name}.{name}"] = list(inspect.signature(target).parameters) if callable(target) else None
+for name in ("iam", "sns", "eventbridge", "cloudwatch_logs", "lambda_svc"):
+    importlib.import_module(f"ministack.services.{name}")
+import ministack.core.iam_actions, ministack.core.iam_evaluator, ministack.core.router
+backend = moto.backends.get_backend("sagemaker")["123456789012"]["eu-central-1"]
+notebook = backend.create_notebook_instance("n", "ml.t3.medium", "arn:aws:iam::123456789012:role/r")
+lifecycle = backend.create_notebook_instance_lifecycle_config("c", [], [])
+print(json.dumps([found, [fact for fact in facts if not eval(fact)]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
+    """Signatures found on the emulator's Python, and the facts that do not hold."""
+    folder = tmp_path_factory.mktemp("emulator")
+    done = subprocess.run(
+        [str(PYTHON), "-c", PROBE],
+        input=json.dumps([FUNCTIONS, FACTS]),
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "TMPDIR": str(folder)},
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    signatures, broken = json.loads(done.stdout.splitlines()[-1])
+    return signatures, broken
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [(f"{module}.{name}", parameters) for module, names in FUNCTIONS.items() for name, parameters in names.items()],
+)
+def test_function(probed: tuple[dict[str, Any], list[str]], name: str, parameters: list[str]) -> None:
+    found = probed[0][name]
+    assert found is not None, f"{name} is gone"
+    if parameters:
+        assert found == parameters
+
+
+def test_facts(probed: tuple[dict[str, Any], list[str]]) -> None:
+    assert probed[1] == []
+
+
+def test_every_private_name_has_a_contract() -> None:
+    """What the emulator's source says ``module._name`` of must be listed above."""
+    aliases = {
+        "ministack_app": "ministack.app",
+        "iam_evaluator": "ministack.core.iam_evaluator",
+        "iam_actions": "ministack.core.iam_actions",
+        "router": "ministack.core.router",
+        **{name: f"ministack.services.{name}" for name in ("iam", "sts", "sns", "eventbridge", "lambda_svc")},
+        "cloudwatch_logs": "ministack.services.cloudwatch_logs",
+    }
+    listed = {f"{module}.{name}" for module, names in FUNCTIONS.items() for name in names}
+    known = listed | {match for fact in FACTS for match in re.findall(r"ministack(?:\.\w+)+", fact)}
+    pattern = re.compile(rf"\b({'|'.join(aliases)})\.(_\w+)")
+    used = {
+        f"{aliases[module]}.{name}"
+        for path in EMULATOR.glob("*.py")
+        for module, name in pattern.findall(Path(path).read_text())
+    }
+    covered = {name for name in used if any(fact == name or fact.startswith(f"{name}.") for fact in known)}
+    assert used - covered == set()
