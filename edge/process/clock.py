@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 
 def iso(epoch_s: float) -> str:
-    return datetime.fromtimestamp(epoch_s, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(epoch_s, timezone.utc).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def now() -> str:

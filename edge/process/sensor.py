@@ -12,6 +12,7 @@ from clock import iso
 from errors import SensorError
 
 FEATURES = 9
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Records(NamedTuple):
@@ -72,20 +73,18 @@ class CsvReplay:
         if due <= 0:
             return None
         wall_start_s = time.time() - elapsed_s
-        ids, recorded_at, rows, unreadable = [], [], [], 0
+        ids, recorded_at, readings = [], [], []
         for row in self._rows(due):
             self._read += 1
-            due_s = self._read / self._rate_hz if self._rate_hz else elapsed_s
-            record_id, separator, values = row.partition(b",")
-            features = _numbers(values)
-            if not record_id or not separator or features is None:
-                unreadable += 1
-                continue
-            ids.append(record_id.decode("utf-8", "replace"))
-            recorded_at.append(iso(wall_start_s + due_s))
-            rows.append(features)
-        features = np.array(rows, dtype=np.float32).reshape(len(rows), FEATURES)
-        return Records(ids, recorded_at, features, str(self._file.tell()), unreadable)
+            record_id, _, values = row.partition(b",")
+            numbers = _numbers(values)
+            if record_id and numbers:
+                due_s = self._read / self._rate_hz if self._rate_hz else elapsed_s
+                ids.append(record_id.decode("utf-8", "replace"))
+                recorded_at.append(iso(wall_start_s + due_s))
+                readings.append(numbers)
+        features = np.array(readings, dtype=np.float32).reshape(len(ids), FEATURES)
+        return Records(ids, recorded_at, features, str(self._file.tell()), due - len(ids))
 
     def _rows(self, count: int) -> Iterator[bytes]:
         for _ in range(count):
@@ -100,11 +99,14 @@ class CsvReplay:
 
 
 def _numbers(values: bytes) -> list[float] | None:
+    """``FEATURES`` numbers that a float32 can hold, or None."""
     try:
-        numbers = [float(value) for value in values.split(b",")]
+        numbers = list(map(float, values.split(b",")))
     except ValueError:
         return None
-    return numbers if len(numbers) == FEATURES and all(abs(number) < np.inf for number in numbers) else None
+    # One comparison for all of them: a sum with an infinity or a NaN in it is not below anything.
+    fits = len(numbers) == FEATURES and sum(map(abs, numbers)) < LARGEST
+    return numbers if fits else None
 
 
 def open_sensor(settings: Mapping[str, Any], position: str | None) -> Sensor:
