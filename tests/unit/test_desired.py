@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,10 @@ def test_archives_have_the_same_bytes_whatever_the_order_and_the_time(tmp_path: 
     assert set(files) == {"dispatch/a.py", "dispatch/b.py"}
     assert archives.zip_bytes(files) == archives.zip_bytes(backwards)
     assert archives.zip_bytes(files) != archives.zip_bytes({**files, "dispatch/c.py": b""})
+    with zipfile.ZipFile(io.BytesIO(archives.zip_bytes(files))) as archive:
+        assert {(each.date_time, each.external_attr >> 16, each.compress_type) for each in archive.infolist()} == {
+            ((1980, 1, 1, 0, 0, 0), 0o100644, zipfile.ZIP_STORED)
+        }
 
 
 def test_layer_has_the_client_of_the_lock_where_lambda_looks_for_it() -> None:
