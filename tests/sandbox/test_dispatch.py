@@ -1,0 +1,308 @@
+"""From an event on the bus to the exit code in the ledger: real rules, functions, Jupyter terminals, scripts and mails.
+
+The workflows of these tests live in a clone of this work tree that has one folder more; the sandbox is their own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twinops.aws.ledger import Ledger
+from twinops.names import Names
+from twinops.runs import FINISHED, Run
+
+from sandbox.settings import ACCOUNT, CLONE, load
+from tests.sandbox.support import OwnSandbox, eventually
+
+pytestmark = pytest.mark.sandbox
+
+NAMES = Names("sandbox", ACCOUNT)
+RUN_WITHIN_S = 90
+
+SPEC = """\
+description: Does what its parameters say.
+owner: mlops@example.com
+entrypoint: run.py
+event: {source: [twinops.tests], detail-type: [Probe requested]}
+parameters:
+  exit_code: {type: integer, default: 0}
+  sleep_s: {type: integer, default: 0}
+  mark: {type: string, default: none}
+timeout_s: 6
+"""
+
+SCRIPT = """\
+import json, os, pathlib, subprocess, sys, time
+run = json.loads(pathlib.Path(os.environ["TWINOPS_RUN"]).read_text())
+output = pathlib.Path(os.environ["TWINOPS_OUTPUT"])
+mark = run["parameters"]["mark"]
+with open(pathlib.Path.home() / f"effect-{mark}", "a") as effect:
+    effect.write("x")
+print("hello from", mark, flush=True)
+sys.stdout.buffer.write(b"not UTF-8: \\xff\\n")
+sys.stdout.flush()
+(output / "report.html").write_text(f"<h1>{mark}</h1>")
+(output / "summary.txt").write_text(f"{mark} is done\\n\\nMore about {mark}.\\n")
+(output / "metrics.json").write_text('{"Effects": 1}')
+child = subprocess.Popen(["sleep", str(run["parameters"]["sleep_s"] * 10)])
+(pathlib.Path.home() / f"child-{mark}").write_text(str(child.pid))
+time.sleep(run["parameters"]["sleep_s"])
+sys.exit(run["parameters"]["exit_code"])
+"""
+
+
+class Dispatching:
+    """A sandbox with everything deployed, and what a test wants to know about a run."""
+
+    def __init__(self, own: OwnSandbox, repository: Path) -> None:
+        self.own = own
+        self.repository = repository
+        self.ledger = Ledger(NAMES.ledger, own.client("dynamodb"))
+        self.home = own.settings.home / "notebooks" / NAMES.twin("deployment")
+
+    def playbook(self, name: str, *variables: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [Path(sys.executable).with_name("ansible-playbook"), f"playbooks/{name}.yml", "-l", "sandbox"]
+            + [word for variable in variables for word in ("-e", variable)],
+            cwd=CLONE, env=self.own.environment, check=False, capture_output=True, text=True, timeout=400,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        return done
+
+    def put_event(self, **parameters: Any) -> str:
+        """Request a probe; the event's id."""
+        entry = {"Source": "twinops.tests", "DetailType": "Probe requested"}
+        detail = json.dumps({"parameters": parameters})
+        return str(self.own.client("events").put_events(Entries=[{**entry, "Detail": detail}])["Entries"][0]["EventId"])
+
+    def payload(self, **parameters: Any) -> dict[str, Any]:
+        """What the rule makes of an event."""
+        head = subprocess.run(
+            ["git", "-C", self.repository, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+        )
+        return {
+            "workflow": "probe",
+            "event_id": str(uuid.uuid4()),
+            "time": "2026-11-22T05:00:00Z",
+            "detail-type": "Probe requested",
+            "detail": {"parameters": parameters},
+            "git_sha": head.stdout.strip(),
+            "timeout_s": 6,
+            "idempotent": False,
+        }
+
+    def run_of(self, event_id: str) -> Run | None:
+        return next((run for run in self.ledger.runs(limit=30) if run["event_id"] == event_id), None)
+
+    def end_of(self, event_id: str) -> Run:
+        def ended() -> Run | None:
+            run = self.run_of(event_id)
+            return run if run and run["state"] in FINISHED else None
+
+        run: Run = eventually(ended, RUN_WITHIN_S)
+        return run
+
+    def effects(self, mark: str) -> int:
+        file = self.home / f"effect-{mark}"
+        return len(file.read_text()) if file.exists() else 0
+
+    def mails_about(self, run: Run) -> list[str]:
+        """Mails that name a run; waits for the first."""
+        return list(eventually(lambda: [mail for mail in self.own.mails() if run["run_id"] in mail]))
+
+    def invoke(self, function: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Call a function and wait for its answer."""
+        answer = self.own.client("lambda").invoke(
+            FunctionName=NAMES.function(function), Payload=json.dumps(payload).encode()
+        )
+        body: dict[str, Any] = json.loads(answer["Payload"].read())
+        return {**body, "failed": "FunctionError" in answer}
+
+
+@pytest.fixture(scope="module")
+def dispatching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dispatching]:
+    repository = tmp_path_factory.mktemp("repository") / "twinops"
+    own = OwnSandbox()
+    try:
+        make_repository(repository)
+        own.environment["SANDBOX_DEVICES"] = "3"  # one for each wave, without which no playbook runs
+        own.settings = load(own.environment)
+        own.json("up")
+        made = Dispatching(own, repository)
+        made.playbook("cloud", f"twins_repository={repository}")
+        made.playbook("workflows", f"workflows_repository={repository}")
+        yield made
+    finally:
+        own.remove()
+
+
+def make_repository(repository: Path) -> None:
+    """This work tree as it is, committed or not, with one more workflow."""
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
+    subprocess.run([*git, "clone", "-q", CLONE, repository], check=True)
+    for folder in ("workflows", "module_utils", "dispatch"):
+        shutil.rmtree(repository / folder)
+        shutil.copytree(CLONE / folder, repository / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    probe = repository / "workflows/probe"
+    probe.mkdir()
+    (probe / "workflow.yml").write_text(SPEC)
+    (probe / "run.py").write_text(SCRIPT)
+    subprocess.run([*git, "-C", repository, "add", "."], check=True)
+    subprocess.run([*git, "-C", repository, "commit", "-q", "-m", "Add a workflow for tests"], check=True)
+
+
+def test_an_event_becomes_a_run_with_report_log_metrics_and_one_mail(dispatching: Dispatching) -> None:
+    run = dispatching.end_of(dispatching.put_event(mark="fine"))
+    assert (run["state"], run["exit_code"], run["epoch"]) == ("SUCCEEDED", 0, 1)
+    assert dispatching.effects("fine") == 1
+
+    report = dispatching.own.client("s3").get_object(Bucket=run["report_bucket"], Key=run["report_key"])
+    assert report["Body"].read() == b"<h1>fine</h1>"
+    assert run["report_key"] == f"probe/{run['run_id']}/report.html"
+
+    stream = {"logGroupName": run["log_group"], "logStreamName": run["log_stream"]}
+    events = dispatching.own.client("logs").get_log_events(**stream, startFromHead=True)["events"]
+    lines = [event["message"] for event in events]
+    assert "hello from fine" in lines
+    assert "not UTF-8: \ufffd" in lines
+
+    (mail,) = dispatching.mails_about(run)
+    assert "Subject: [twinops sandbox] probe: fine is done" in mail
+    for told in ("More about fine.", run["log_stream"], run["report_key"], "exit code 0"):
+        assert told in mail
+    eventually(lambda: metric(dispatching, "Effects") == 1)
+    eventually(lambda: metric(dispatching, "RunFailed") is not None)
+
+
+def metric(dispatching: Dispatching, name: str) -> float | None:
+    """The greatest value of a metric of the probe in the last hour."""
+    now = time.time()
+    points = dispatching.own.client("cloudwatch").get_metric_statistics(
+        Namespace="twinops/sandbox", MetricName=name, Dimensions=[{"Name": "Workflow", "Value": "probe"}],
+        StartTime=now - 3600, EndTime=now + 60, Period=3600, Statistics=["Maximum"],
+    )["Datapoints"]  # fmt: skip
+    return max((float(point["Maximum"]) for point in points), default=None)
+
+
+def test_a_failing_script_has_its_exit_code_everywhere(dispatching: Dispatching) -> None:
+    run = dispatching.end_of(dispatching.put_event(mark="broken", exit_code=3))
+    assert (run["state"], run["exit_code"], run["epoch"]) == ("FAILED", 3, 1)
+    assert dispatching.effects("broken") == 1
+    (mail,) = dispatching.mails_about(run)
+    assert "Subject: [twinops sandbox] probe: FAILED" in mail
+    for told in ("exit code 3", "What to do", run["log_stream"], "playbooks/invoke.yml"):
+        assert told in mail
+    assert eventually(lambda: metric(dispatching, "RunFailed")) == 1
+    status = json.loads((dispatching.home / f"SageMaker/twinops/runs/{run['run_id']}/status.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("FAILED", 3)
+
+
+def test_a_script_that_takes_too_long_is_ended_with_its_children(dispatching: Dispatching) -> None:
+    run = dispatching.end_of(dispatching.put_event(mark="slow", sleep_s=60))
+    assert run["state"] == "TIMED_OUT"
+    assert "exit_code" not in run
+    assert 6 <= run["duration_s"] < 30
+    child = int((dispatching.home / "child-slow").read_text())
+    eventually(lambda: not Path(f"/proc/{child}").exists())
+    (mail,) = dispatching.mails_about(run)
+    assert "it was ended after 6 s (timeout_s of its spec)" in mail
+
+
+def test_a_wrong_parameter_is_a_named_failure(dispatching: Dispatching) -> None:
+    run = dispatching.end_of(dispatching.put_event(mark="wrong", exit_code="3"))
+    assert (run["state"], "exit_code" in run) == ("FAILED", False)
+    assert run["reason"] == "probe: parameters.exit_code: expected an integer, got '3'"
+    assert dispatching.effects("wrong") == 0
+
+
+def test_an_event_delivered_ten_times_runs_once(dispatching: Dispatching) -> None:
+    payload = dispatching.payload(mark="duplicate")
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: dispatching.invoke("dispatch", payload), range(10)))
+    assert not [answer for answer in answers if answer["failed"]]
+    assert sorted(answer["outcome"] for answer in answers) == ["duplicate"] * 9 + ["started"]
+    run = dispatching.end_of(payload["event_id"])
+    assert (run["state"], run["epoch"]) == ("SUCCEEDED", 1)
+    assert dispatching.invoke("dispatch", payload)["outcome"] == "duplicate", "also after its end"
+    assert dispatching.invoke("backup", payload)["outcome"] == "moved on"
+    assert dispatching.effects("duplicate") == 1
+    assert len(dispatching.mails_about(run)) == 1
+
+
+def test_a_commit_that_is_nowhere_ends_the_run_with_the_reason(dispatching: Dispatching) -> None:
+    payload = {**dispatching.payload(mark="nowhere"), "git_sha": "0" * 40}
+    assert dispatching.invoke("dispatch", payload)["outcome"] == "started"
+    run = dispatching.end_of(payload["event_id"])
+    assert (run["state"], "exit_code" in run) == ("FAILED", False)
+    assert run["reason"].startswith(f"commit {'0' * 40} could not be fetched from {dispatching.repository}")
+    assert dispatching.effects("nowhere") == 0
+
+
+def test_terminals_are_cleared_away_and_no_url_is_logged(dispatching: Dispatching) -> None:
+    dispatching.end_of(dispatching.put_event(mark="tidy"))
+    logs = dispatching.own.client("logs")
+    groups = [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]
+    assert "/aws/lambda/twinops-sandbox-dispatch" in groups
+    for group in groups:
+        for event in logs.filter_log_events(logGroupName=group)["events"]:
+            assert "authToken" not in event["message"], group
+            assert "_xsrf" not in event["message"], group
+    shells = [
+        process
+        for process in Path("/proc").glob("[0-9]*")
+        if environment_of(process).get("HOME") == str(dispatching.home) and command_of(process) == "/bin/bash"
+    ]
+    assert not shells
+
+
+def environment_of(process: Path) -> dict[str, str]:
+    try:
+        pairs = (process / "environ").read_text(errors="replace").split("\0")
+    except OSError:
+        return {}
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
+def command_of(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text(errors="replace").partition("\0")[0]
+    except OSError:
+        return ""
+
+
+def test_a_stopped_twin_is_started_and_the_backup_runs_it(dispatching: Dispatching) -> None:
+    sagemaker = dispatching.own.client("sagemaker")
+    twin = {"NotebookInstanceName": NAMES.twin("deployment")}
+
+    def status() -> str:
+        return str(sagemaker.describe_notebook_instance(**twin)["NotebookInstanceStatus"])
+
+    sagemaker.stop_notebook_instance(**twin)
+    eventually(lambda: status() == "Stopped")
+    run = dispatching.end_of(dispatching.put_event(mark="asleep"))
+    assert (run["state"], run["epoch"]) == ("SUCCEEDED", 2)
+    assert status() == "InService"
+    assert dispatching.effects("asleep") == 1
+    assert len(dispatching.mails_about(run)) == 1
+
+
+def test_started_by_hand_and_shown(dispatching: Dispatching) -> None:
+    wanted = ("workflow=model_evaluation", "via=backup", f"commit={dispatching.payload()['git_sha']}", "wait_s=120")
+    started = dispatching.playbook("invoke", *wanted)
+    assert "state: SUCCEEDED" in started.stdout
+    shown = dispatching.playbook("status").stdout
+    assert "SUCCEEDED  model_evaluation  exit 0" in shown
+    assert "FAILED     probe  exit 3" in shown
+    evaluation = next(run for run in dispatching.ledger.runs() if run["workflow"] == "model_evaluation")
+    (mail,) = dispatching.mails_about(evaluation)
+    assert "No decisions in the last 24 h" in mail
