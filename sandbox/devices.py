@@ -30,7 +30,7 @@ HostKey {host_key}
 PidFile none
 AuthorizedKeysFile {authorized_keys}
 StrictModes no
-UsePAM no
+UsePAM {use_pam}
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PubkeyAuthentication yes
@@ -127,6 +127,18 @@ def login_user() -> str:
     return pwd.getpwuid(os.getuid()).pw_name
 
 
+def _account_is_locked() -> bool:
+    """Whether the user has no password at all, as root on Ubuntu: without PAM sshd refuses even such a user's key.
+
+    Only a sshd that may read the shadow file looks, so for everybody else the answer is no.
+    """
+    try:
+        lines = Path("/etc/shadow").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith(f"{login_user()}:!") for line in lines)
+
+
 def prepare_keys(settings: Settings, devices: list[Device]) -> None:
     """Host keys, the login key and what clients need to check and use them. Keys outlive a reset, as a device's do."""
     identity = settings.home / "id_ed25519"
@@ -191,6 +203,7 @@ def _start_sshd(device: Device) -> None:
         address=device.address,
         port=SSH_PORT,
         host_key=device.host_key,
+        use_pam="yes" if _account_is_locked() else "no",
         authorized_keys=device.settings.home / "keys/authorized_keys",
         environment=" ".join(f"{name}={value}" for name, value in device.environment.items()),
     )
