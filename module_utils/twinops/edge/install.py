@@ -195,9 +195,8 @@ class Transaction:
             yield
         except (TwinopsError, OSError) as error:
             target = self.state["target"]
-            with contextlib.suppress(
-                OSError
-            ):  # on a full disk the interrupted phase stays, and the next run starts over
+            # On a full disk even this may fail: the interrupted phase stays, and the next run starts over.
+            with contextlib.suppress(OSError):
                 shutil.rmtree(self.device.slots / f"{target['slot']}.new", ignore_errors=True)
                 staging.clean_incoming(self.device)
                 self._write(slots.fail(self.state, now(), str(error)))

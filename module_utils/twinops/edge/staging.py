@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import shutil
 import tarfile
@@ -101,7 +100,8 @@ def stage(device: Device, slot: str, manifest: release.Manifest, manifest_bytes:
         source = held.get(file.sha256) or trust.delivered(info)
         place = folder / file.path
         place.parent.mkdir(parents=True, exist_ok=True)
-        _link_or_copy(source, place)
+        # Never a hard link: one damaged block, or one write through the other name, would spoil both slots.
+        shutil.copyfile(source, place)
         if not verify.matches(info, place):
             raise TwinopsError(f"{file.path}: not the signed bytes once in slot {slot}; is the disk failing?")
     (folder / release.MANIFEST).write_bytes(manifest_bytes)
@@ -109,14 +109,6 @@ def stage(device: Device, slot: str, manifest: release.Manifest, manifest_bytes:
     shutil.rmtree(device.slot(slot), ignore_errors=True)
     folder.rename(device.slot(slot))
     durable.sync_folder(device.slots)
-
-
-def _link_or_copy(source: Path, place: Path) -> None:
-    try:
-        os.link(source, place)
-    except OSError:  # a file system without hard links, or a link count at its limit
-        shutil.copyfile(source, place)
-    place.chmod(0o644)
 
 
 def check_slot(device: Device, slot: str, digest: str) -> None:

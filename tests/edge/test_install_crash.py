@@ -1,0 +1,186 @@
+"""Killed at every file operation: exactly the old or the new release is linked, and the next run finishes or undoes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twinops.edge import install
+
+from tests.edge.release_world import CLONE, SETTINGS, KilledError, Killer, Publisher, World
+
+STAGES = ("install", "update", "failing update", "revert")
+
+
+class Scene:
+    """A device about to do one thing, which can be set up again and again."""
+
+    def __init__(self, folder: Path, stage: str) -> None:
+        self.publisher = Publisher(folder)
+        self.old, self.new = self.publisher.publish("v1"), self.publisher.publish("v2")
+        if stage == "failing update":
+            self.new = self.publisher.publish("v3", health="silent")
+        self.stage = stage
+        self.world = World(folder / "device", self.publisher)
+        if stage != "install":
+            self.world.install(self.old)
+        if stage == "revert":
+            self.world.install(self.new)
+        self.archive = self.world.deliver(self.new)
+        shutil.copytree(self.world.root, folder / "saved", symlinks=True)
+        self.saved = folder / "saved"
+
+    def reset(self) -> None:
+        shutil.rmtree(self.world.root)
+        shutil.copytree(self.saved, self.world.root, symlinks=True)
+
+    def act(self) -> None:
+        if self.stage == "revert":
+            install.revert(self.world.root, self.new["release_digest"], SETTINGS, rollout_id="r1", reason="gate")
+            return
+        wanted = self.world.wanted(self.new)
+        settings = replace(SETTINGS, start_timeout_s=0.0) if self.stage == "failing update" else SETTINGS
+        install.install(self.world.root, wanted, settings, rollout_id="r1", archive=self.archive)
+
+    def again(self) -> None:
+        """What the next run of the playbook does: look, push what is lacking, install, or revert."""
+        if self.stage == "revert":
+            self.act()
+            return
+        settings = replace(SETTINGS, start_timeout_s=0.0) if self.stage == "failing update" else SETTINGS
+        self.world.install(self.new, settings)
+
+    @property
+    def expected(self) -> str:
+        return {"install": "v2", "update": "v2", "failing update": "v1", "revert": "v1"}[self.stage]
+
+    @property
+    def allowed(self) -> set[str | None]:
+        return {"install": {None, "v2"}, "failing update": {"v1", "v3"}}.get(self.stage, {"v1", "v2"})
+
+
+@pytest.fixture(params=STAGES)
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
+    scene = Scene(tmp_path, request.param)
+    yield scene
+    scene.world.close()
+
+
+def attempt(action: Any) -> None:
+    try:
+        action()
+    except install.InstallError as error:
+        assert "v1 keeps running" in str(error)  # the release that cannot come up
+
+
+def test_killed_at_every_file_operation(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    killer = Killer(monkeypatch, scene.world.root)
+    attempt(scene.act)
+    operations = killer.count
+    assert operations > (15 if scene.stage == "revert" else 60), killer.names
+    for at in range(1, operations + 1):
+        killer.at = None
+        scene.reset()
+        killer.count, killer.at = 0, at
+        with pytest.raises(KilledError):
+            attempt(scene.act)
+        killer.at = None
+        died_at = f"killed at operation {at} ({killer.names[-1]})"
+        assert scene.world.linked() in scene.allowed, died_at
+        attempt(scene.again)
+        state = scene.world.state()
+        assert (scene.world.linked(), scene.world.loaded()) == (scene.expected,) * 2, died_at
+        assert (state["release"], state["target"]) == (scene.expected, None), died_at
+
+
+def test_killed_at_every_file_operation_and_then_the_old_release_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path, "update")
+    killer = Killer(monkeypatch, scene.world.root)
+    scene.act()
+    for at in range(1, killer.count + 1, 3):
+        killer.at = None
+        scene.reset()
+        killer.count, killer.at = 0, at
+        with pytest.raises(KilledError):
+            scene.act()
+        killer.at = None
+        scene.world.install(scene.old)
+        assert (scene.world.linked(), scene.world.loaded(), scene.world.state()["release"]) == ("v1",) * 3, at
+    scene.world.close()
+
+
+RUN = """
+import sys, pathlib
+sys.path[:0] = [sys.argv[1]]
+from twinops.edge import install
+root, version, digest, archive = sys.argv[2:]
+settings = install.Settings("supervisord", start_timeout_s=5, probe_s=5, lock_wait_s=0)
+wanted = install.Wanted("staging", version, digest)
+install.install(pathlib.Path(root), wanted, settings, rollout_id="r1", archive=pathlib.Path(archive))
+"""
+
+
+@pytest.mark.parametrize("phase", ["smoke-tested", "switched", "probing"])
+def test_a_real_sigkill_at_a_phase(tmp_path: Path, phase: str) -> None:
+    scene = Scene(tmp_path, "update")
+    slow = {"smoke-tested": "python", "switched": "supervisorctl"}.get(phase)
+    if slow:  # so that the phase lasts long enough to be hit
+        program = scene.world.root / "venv/bin" / slow
+        original = program.read_text()
+        program.write_text(original.replace("#!/bin/sh\n", "#!/bin/sh\nsleep 3\n"))
+    arguments = [str(scene.world.root), "v2", scene.new["release_digest"], str(scene.archive)]
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(CLONE / "module_utils"), *arguments])
+    try:
+        give_up = time.monotonic() + 20
+        while scene.world.state()["phase"] != phase:
+            assert time.monotonic() < give_up, scene.world.state()
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert scene.world.linked() in ("v1", "v2")
+    if slow:
+        program.write_text(original)
+    scene.world.install(scene.new)
+    assert (scene.world.linked(), scene.world.loaded(), scene.world.state()["phase"]) == ("v2", "v2", "committed")
+    scene.world.close()
+
+
+def test_what_is_renamed_into_place_was_synced_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut a name without its bytes is a mixture; the order of sync and rename is what prevents it."""
+    scene = Scene(tmp_path, "update")
+    synced: set[tuple[int, int]] = set()
+    renamed: list[tuple[str, bool]] = []
+    fsync, rename = os.fsync, os.replace
+
+    def note_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        status = os.fstat(descriptor)
+        synced.add((status.st_dev, status.st_ino))
+
+    def note_rename(source: Any, place: Any, *arguments: Any, **keywords: Any) -> None:
+        status = os.lstat(source)
+        name = Path(place).name
+        if not Path(source).is_symlink() and "tuf" not in Path(place).parts:
+            renamed.append((name, (status.st_dev, status.st_ino) in synced))
+        rename(source, place, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_rename)
+    monkeypatch.setattr(os, "rename", note_rename)
+    scene.act()
+    scene.world.close()
+    assert {name for name, _ in renamed} == {"state.json", "b"}
+    assert [name for name, was_synced in renamed if not was_synced] == []
