@@ -160,6 +160,7 @@ class ReleaseStore:
             if not apply:
                 return ["metadata/1.root.json", *targets], []
             repository = Repository.create(self._env, self._keys, self._threshold, self._now)
+            shutil.rmtree(self._folder, ignore_errors=True)  # at most the copy of a repository that is no more
         repository.put(targets)
         warnings = repository.renew()
         contents = {

@@ -1,0 +1,353 @@
+"""Building and publishing: a small clone in git, a bucket in memory that can fail at any upload."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from botocore.exceptions import ClientError
+from twinops import release
+from twinops.aws import release_bundle
+from twinops.aws.releases import Bucket
+from twinops.edge.verify import Verifier
+from twinops.errors import TwinopsError
+
+ENV = "staging"
+NOW = datetime(2026, 11, 22, tzinfo=timezone.utc)
+
+TRAIN = """
+import json, pathlib, sys
+version, out = sys.argv[1:]
+folder = pathlib.Path(out)
+counter = pathlib.Path(__file__).with_name("trained.txt")
+counter.write_text((counter.read_text() if counter.exists() else "") + version + " ")
+if version == "broken":
+    sys.exit("no such trainer")
+(folder / "model.onnx").write_text("model of " + version)
+(folder / "golden.json").write_text("{}")
+training = {"data_version": "d1", "rows": {"held_out": 1000}, "metrics": {"alarm_rate": 0.072}}
+(folder / "training.json").write_text(json.dumps(training))
+"""
+
+
+class MemoryS3:
+    """Objects of one bucket. ``fail_after``: so many uploads succeed, the next one loses its connection."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.exists = True
+        self.calls: list[str] = []
+        self.fail_after: int | None = None
+
+    def list_objects_v2(self, **_: Any) -> dict[str, Any]:
+        self.calls.append("list")
+        if not self.exists:
+            raise ClientError({"Error": {"Code": "NoSuchBucket", "Message": "none"}}, "ListObjectsV2")
+        return {"Contents": [{"Key": key, "Size": len(content)} for key, content in self.objects.items()]}
+
+    def get_object(self, *, Key: str, **_: Any) -> dict[str, Any]:
+        self.calls.append(f"get {Key}")
+        if Key not in self.objects:
+            raise ClientError({"Error": {"Code": "NoSuchKey", "Message": "none"}}, "GetObject")
+        return {"Body": io.BytesIO(self.objects[Key])}
+
+    def put_object(self, *, Key: str, Body: bytes, **_: Any) -> dict[str, Any]:
+        if self.fail_after is not None:
+            if self.fail_after == 0:
+                raise ClientError({"Error": {"Code": "RequestTimeout", "Message": "cable cut"}}, "PutObject")
+            self.fail_after -= 1
+        self.calls.append(f"put {Key}")
+        self.objects[Key] = Body
+        return {}
+
+    def puts(self) -> list[str]:
+        return [call for call in self.calls if call.startswith("put")]
+
+
+class Clone:
+    """A clone with releases v1 and v2, and what ``release_bundle`` does with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.s3 = folder, MemoryS3()
+        folder.mkdir()
+        self.git("init", "-q")
+        self.write("edge/process/main.py", "print()\n")
+        self.write("edge/training/train.py", TRAIN)
+        self.write(".gitignore", "trained.txt\nbuild/\nkeys/\ntuf/\n")
+        for version in ("v1", "v2", "broken"):
+            self.write_release(version)
+        self.commit()
+
+    def git(self, *arguments: str) -> str:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"]
+        command = ["git", *identity, "-C", str(self.folder), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def write(self, path: str, text: str) -> None:
+        (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / path).write_text(text)
+
+    def write_release(self, version: str, **config: Any) -> None:
+        model = {"name": "m", "trainer": "t", "parameters": {}}
+        data = {"version": version, "description": "d", "model": model, "config": config}
+        self.write(release.release_path(version), yaml.safe_dump(data))
+
+    def commit(self) -> str:
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", "change")
+        return self.git("rev-parse", "HEAD")
+
+    def run(self, version: str = "v1", *, apply: bool = True, now: datetime = NOW, **changes: Any) -> dict[str, Any]:
+        data = yaml.safe_load((self.folder / release.release_path(version)).read_text())
+        options = {
+            "env": ENV,
+            "spec": release.parse_release(data, release.release_path(version)),
+            "state": "published",
+            "clone": self.folder,
+            "repository": self.folder / "tuf",
+            "build_cache": self.folder / "build",
+            "keys": self.folder / "keys",
+            "development_keys": True,
+            "signature_threshold": 1,
+            "rebuild": False,
+        }
+        wanted = release_bundle.Options(**{**options, **changes})
+        self.s3.calls.clear()
+        return release_bundle.reconcile(wanted, Bucket("models", self.s3), now, apply=apply)
+
+    def trained(self) -> list[str]:
+        path = self.folder / "edge/training/trained.txt"
+        return path.read_text().split() if path.exists() else []
+
+    def content(self) -> dict[str, bytes]:
+        return dict(self.s3.objects)
+
+    def verifies(self, result: dict[str, Any], tmp: Path) -> bool:
+        """Whether a device that was enrolled with this repository gets the release from the copy on disk."""
+        (tmp / "metadata").mkdir(parents=True)
+        (tmp / "metadata/root.json").write_bytes((self.folder / "tuf/metadata/root.json").read_bytes())
+        trust = Verifier(tmp, self.folder / "tuf", ENV)
+        manifest, _ = trust.manifest(result["release"], result["release_digest"])
+        return all(trust.delivered(trust.file(file.sha256)).is_file() for file in manifest.files)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    return Clone(tmp_path / "clone")
+
+
+@pytest.fixture
+def real_time(clone: Clone) -> datetime:
+    """For what a device verifies: its clock is the real one."""
+    return datetime.now(timezone.utc)
+
+
+def test_a_first_publication_is_what_a_device_verifies(clone: Clone, tmp_path: Path, real_time: datetime) -> None:
+    result = clone.run(now=real_time)
+    assert result["changed"] is True
+    assert clone.verifies(result, tmp_path / "device")
+    assert result["hold_out"] == {"records": 1000, "alarms": 72}
+    assert result["git_sha"] == clone.git("rev-parse", "HEAD")
+
+
+def test_a_second_run_signs_writes_and_trains_nothing(clone: Clone) -> None:
+    first = clone.run()
+    before = clone.content()
+    second = clone.run()
+    assert (second["changed"], second["written"], second["release_digest"]) == (False, [], first["release_digest"])
+    assert clone.content() == before
+    assert clone.s3.calls == ["list", "get tuf/metadata/timestamp.json"]
+    assert clone.trained() == ["v1"]
+
+
+def test_the_timestamp_is_uploaded_last_and_targets_first(clone: Clone) -> None:
+    clone.run()
+    puts = [call.removeprefix("put tuf/") for call in clone.s3.puts()]
+    metadata = [path for path in puts if path.startswith("metadata/")]
+    assert [path.split("/")[1] for path in metadata] == [
+        "1.root.json", "1.targets.json", "1.staging.json", "1.snapshot.json", "timestamp.json",
+    ]  # fmt: skip
+    assert puts[-len(metadata) :] == metadata
+
+
+def test_what_two_releases_share_is_stored_once(clone: Clone) -> None:
+    clone.run("v1")
+    clone.run("v2")
+    uploaded = [call for call in clone.s3.puts() if "/files/" in call]
+    assert len(uploaded) == 1  # the model
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_interrupted_at_every_upload_the_next_run_converges(
+    clone: Clone, tmp_path: Path, real_time: datetime, version: str
+) -> None:
+    if version == "v2":
+        clone.run("v1", now=real_time)
+    start = clone.content()
+    complete = clone.run(version, now=real_time)
+    uploads = len(clone.s3.puts())
+    for fail_after in range(uploads):
+        clone.s3.objects, clone.s3.fail_after = dict(start), fail_after
+        with pytest.raises(TwinopsError, match="PutObject"):
+            clone.run(version, now=real_time)
+        visible = clone.s3.objects.get("tuf/metadata/timestamp.json")
+        assert visible == start.get("tuf/metadata/timestamp.json"), "an unfinished publication was visible"
+        clone.s3.fail_after = None
+        again = clone.run(version, now=real_time)
+        assert again["release_digest"] == complete["release_digest"]
+        assert clone.verifies(again, tmp_path / f"device-{fail_after}")
+        assert clone.run(version, now=real_time)["changed"] is False
+
+
+def test_check_mode_writes_nothing_anywhere(clone: Clone) -> None:
+    before = sorted(str(path) for path in clone.folder.rglob("*") if ".git/" not in str(path))
+    result = clone.run(apply=False)
+    assert (result["changed"], result["release_digest"]) == (True, None)
+    assert (clone.s3.puts(), clone.trained()) == ([], [])
+    assert sorted(str(path) for path in clone.folder.rglob("*") if ".git/" not in str(path)) == before
+
+
+def test_check_mode_before_there_is_a_bucket(clone: Clone) -> None:
+    clone.s3.exists = False
+    assert clone.run(apply=False)["changed"] is True
+
+
+def test_a_missing_bucket_is_named(clone: Clone) -> None:
+    clone.s3.exists = False
+    with pytest.raises(TwinopsError, match="s3://models: expected the bucket for models, found none"):
+        clone.run()
+
+
+def test_an_emptied_bucket_starts_a_new_repository_and_forgets_the_copy(clone: Clone, real_time: datetime) -> None:
+    clone.run("v1", now=real_time)
+    clone.run("v2", now=real_time)
+    clone.s3.objects.clear()
+    result = clone.run("v1", now=real_time)
+    copy = {path.name for path in (clone.folder / "tuf/metadata").iterdir()}
+    assert result["changed"] is True
+    assert "2.snapshot.json" not in copy, "metadata of the repository that is gone"
+
+
+def test_a_fresh_clone_of_a_published_release_trains_nothing_and_fetches_it(
+    clone: Clone, tmp_path: Path, real_time: datetime
+) -> None:
+    first = clone.run(now=real_time)
+    other = Clone(tmp_path / "other")
+    other.s3 = clone.s3
+    result = other.run(keys=clone.folder / "keys", now=real_time)
+    assert (result["changed"], result["release_digest"]) == (False, first["release_digest"])
+    assert other.trained() == []
+    assert other.verifies(result, tmp_path / "device")
+
+
+def test_an_unrelated_commit_does_not_change_a_release(clone: Clone) -> None:
+    first = clone.run()
+    clone.write("README.md", "words\n")
+    clone.commit()
+    assert clone.run()["release_digest"] == first["release_digest"]
+
+
+def test_a_published_release_never_changes(clone: Clone) -> None:
+    clone.run()
+    clone.write("edge/process/main.py", "print('other')\n")
+    clone.commit()
+    with pytest.raises(TwinopsError, match=r"edge/releases/v1.yml: v1 was published from .* a release never changes"):
+        clone.run()
+
+
+def test_in_the_sandbox_it_may_change_and_says_that_it_is_dirty(clone: Clone) -> None:
+    first = clone.run(rebuild=True)
+    clone.write("edge/process/main.py", "print('other')\n")
+    second = clone.run(rebuild=True)
+    assert second["release_digest"] != first["release_digest"]
+    assert second["git_sha"].endswith("-dirty")
+
+
+def test_uncommitted_inputs_are_refused(clone: Clone) -> None:
+    clone.write("edge/process/main.py", "print('other')\n")
+    with pytest.raises(TwinopsError, match=r"expected everything that goes into v1 to be committed, got:\n.*main.py"):
+        clone.run()
+    assert clone.s3.puts() == []
+
+
+def test_training_that_fails_says_why_and_publishes_nothing(clone: Clone) -> None:
+    with pytest.raises(TwinopsError, match="training broken: exit code 1: no such trainer"):
+        clone.run("broken")
+    assert clone.s3.puts() == []
+
+
+def test_development_keys_are_private(clone: Clone) -> None:
+    clone.run()
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (clone.folder / "keys").glob("*.pem")}
+    assert set(modes.values()) == {0o600}
+    assert sorted(modes) == [
+        "root-1.pem", "root-2.pem", "root-3.pem", "snapshot-1.pem", "staging-1.pem", "targets-1.pem", "timestamp-1.pem",
+    ]  # fmt: skip
+
+
+def test_a_missing_key_is_named_with_the_way_to_make_it(clone: Clone) -> None:
+    with pytest.raises(TwinopsError, match=r"root-1.pub: expected the public key root-1, found none.*openssl pkey"):
+        clone.run(development_keys=False)
+    clone.run()
+    (clone.folder / "keys/staging-1.pem").unlink()
+    with pytest.raises(TwinopsError, match=r"staging-1.pem: expected the private key .* openssl genpkey -algorithm ed"):
+        clone.run("v2")
+
+
+def test_keys_of_another_repository_are_refused(clone: Clone, tmp_path: Path) -> None:
+    clone.run()
+    Clone(tmp_path / "other").run()
+    with pytest.raises(TwinopsError, match="is not a key that may sign staging"):
+        clone.run("v2", keys=tmp_path / "other/keys")
+
+
+def test_metadata_in_the_bucket_that_others_signed_is_refused(clone: Clone) -> None:
+    clone.run()
+    path = "tuf/metadata/timestamp.json"
+    content = json.loads(clone.s3.objects[path])
+    content["signed"]["version"] = 7
+    clone.s3.objects[path] = json.dumps(content).encode()
+    with pytest.raises(TwinopsError, match="not what these keys signed"):
+        clone.run()
+
+
+def test_what_nears_its_expiry_is_signed_again_and_only_that(clone: Clone) -> None:
+    clone.run()
+    assert clone.run(now=NOW + timedelta(days=14))["changed"] is False
+    result = clone.run(now=NOW + timedelta(days=16))
+    assert result["written"] == ["metadata/2.snapshot.json", "metadata/timestamp.json"]
+
+
+def test_a_role_whose_keys_are_offline_is_a_warning(clone: Clone) -> None:
+    clone.run()
+    for name in ("root-1", "root-2", "targets-1"):
+        (clone.folder / f"keys/{name}.pem").unlink()
+    warnings = clone.run(now=NOW + timedelta(days=400))["warnings"]
+    assert [warning.split(" expires")[0] for warning in warnings] == ["TUF root", "TUF targets"]
+
+
+def test_the_current_release_moves_only_on_demand(clone: Clone) -> None:
+    assert clone.run()["current"] is None
+    promoted = clone.run(state="current")
+    assert promoted["current"]["release"] == "v1"
+    assert promoted["current"]["hold_out"] == {"records": 1000, "alarms": 72}
+    assert clone.run("v2")["current"]["release"] == "v1"
+    assert clone.run("v2", state="current")["current"]["release"] == "v2"
+    back = clone.run("v1", state="current")
+    assert (back["current"]["release"], back["changed"]) == ("v1", True)
+    assert clone.run("v1", state="current")["changed"] is False
+
+
+def test_production_signs_twice(clone: Clone) -> None:
+    clone.run(signature_threshold=2)
+    (path,) = [key for key in clone.s3.objects if key.endswith(f".{ENV}.json")]
+    assert len(json.loads(clone.s3.objects[path])["signatures"]) == 2
+    (clone.folder / "keys/staging-2.pem").unlink()
+    with pytest.raises(TwinopsError, match=r"staging-2.pem: expected the private key"):
+        clone.run("v2", signature_threshold=2)
