@@ -56,6 +56,8 @@ def _decision_keys(s3: Any, bucket: str, since: datetime) -> Iterable[str]:
 def _batch(s3: Any, bucket: str, key: str) -> list[dict[str, Any]]:
     body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     try:
+        if not body:
+            raise ValueError("the object is empty")
         lines = [json.loads(line) for line in gzip.decompress(body).splitlines()]
         return [{name: line[name] for name in DECISION_COLUMNS} for line in lines]
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:

@@ -120,6 +120,8 @@ def svg(figure: Plot, description: str) -> str:
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     drawing = buffer.getvalue()
     drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing[drawing.index("<svg") :], flags=re.DOTALL)
+    referenced = set(re.findall(r"#([\w.-]+)", drawing))  # all other ids repeat in every plot of a page
+    drawing = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in referenced else "", drawing)
     label = f'role="img" aria-label="{escape(description)}"'
     return re.sub(r'<svg ([^>]*?)width="[^"]*" ', lambda found: f"<svg {label} {found[1]}", drawing, count=1).replace(
         ' height="', ' data-height="', 1

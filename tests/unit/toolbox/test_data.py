@@ -1,0 +1,156 @@
+"""Reading decisions from a real S3 API, and what happens when a source is not there."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import uuid
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pandas as pd
+import pytest
+from botocore.exceptions import ClientError
+from toolbox.data import DataError, Redshift, decisions, labels
+from twinops.aws.session import client
+
+from tests.unit.endpoint import free_port
+
+NOON = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def bucket(endpoint: str) -> str:
+    name = f"data-{uuid.uuid4().hex[:8]}"
+    client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    return name
+
+
+def put(bucket: str, device: str, first: int, moments: list[datetime], day: str | None = None) -> None:
+    """A batch as a device uploads it."""
+    lines = [
+        {
+            "device": device,
+            "seq": first + n,
+            "record_id": f"shuttle-{first + n}",
+            "recorded_at": moment.isoformat().replace("+00:00", "Z"),
+            "release": "v1",
+            "model_sha256": "m",
+            "label": 1,
+            "score": 0.9,
+        }
+        for n, moment in enumerate(moments)
+    ]
+    body = gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode())
+    day = day or moments[0].date().isoformat()
+    key = f"decisions/device={device}/{day}/{first}-{first + len(lines) - 1}.jsonl.gz"
+    client("s3").put_object(Bucket=bucket, Key=key, Body=body)
+
+
+def test_decisions_since_a_moment_in_order(bucket: str) -> None:
+    put(bucket, "device-002", 1, [NOON])
+    put(bucket, "device-001", 3, [NOON + timedelta(seconds=1)])
+    put(bucket, "device-001", 1, [NOON - timedelta(hours=2), NOON])
+    put(bucket, "device-001", 0, [NOON - timedelta(days=3)])
+    client("s3").put_object(Bucket=bucket, Key="decisions/README", Body=b"not a batch")
+    found = decisions(client("s3"), bucket, since=NOON - timedelta(hours=1))
+    assert list(zip(found["device"], found["seq"], strict=True)) == [
+        ("device-001", 2),
+        ("device-001", 3),
+        ("device-002", 1),
+    ]
+    assert found["recorded_at"].dt.tz is not None
+
+
+def test_no_decisions_is_an_empty_frame(bucket: str) -> None:
+    found = decisions(client("s3"), bucket, since=NOON)
+    assert found.empty
+    assert labels(Redshift(None, cluster="c", database="d", db_user="u"), found["record_id"]).empty
+
+
+BAD = [b"", b"not gzip", gzip.compress(b"not JSON\n"), gzip.compress(b'{"device": "d"}\n')]
+
+
+@pytest.mark.parametrize("body", BAD)
+def test_a_bad_batch_is_named(bucket: str, body: bytes) -> None:
+    key = "decisions/device=d/2026-11-22/1-1.jsonl.gz"
+    client("s3").put_object(Bucket=bucket, Key=key, Body=body)
+    with pytest.raises(DataError, match=f"s3://{bucket}/{key}: expected gzip of JSON lines"):
+        decisions(client("s3"), bucket, since=NOON)
+
+
+def test_a_missing_bucket_is_named(endpoint: str) -> None:
+    with pytest.raises(DataError, match="s3://nowhere/decisions/: expected to read"):
+        decisions(client("s3"), "nowhere", since=NOON)
+
+
+def test_a_data_store_that_is_away_is_named(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import boto3
+    from botocore.config import Config
+
+    nobody = boto3.client(
+        "redshift-data",
+        endpoint_url=f"http://127.0.0.1:{free_port()}",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    store = Redshift(nobody, cluster="c", database="d", db_user="u")
+    with pytest.raises(DataError, match="redshift c/d: the data store cannot be reached"):
+        store.query("select 1")
+
+
+class FakeDataApi:
+    """The Redshift Data API as its documentation has it: asynchronous, paged, typed fields."""
+
+    def __init__(self, pages: list[list[list[dict[str, Any]]]], *, status: str = "FINISHED") -> None:
+        self.pages = pages
+        self.states = iter(["SUBMITTED", "STARTED", status])
+        self.request: dict[str, Any] = {}
+
+    def execute_statement(self, **request: Any) -> dict[str, str]:
+        self.request = request
+        return {"Id": "1"}
+
+    def describe_statement(self, Id: str) -> dict[str, str]:
+        return {"Status": next(self.states), "Error": 'relation "labels" does not exist'}
+
+    def get_statement_result(self, Id: str, NextToken: str = "0") -> dict[str, Any]:
+        page = int(NextToken)
+        more = {"NextToken": str(page + 1)} if page + 1 < len(self.pages) else {}
+        columns = [{"name": "record_id"}, {"name": "label"}]
+        return {"ColumnMetadata": columns, "Records": self.pages[page], **more}
+
+
+def row(record_id: str, label: int | None) -> list[dict[str, Any]]:
+    return [{"stringValue": record_id}, {"isNull": True} if label is None else {"longValue": label}]
+
+
+def test_pages_and_bound_parameters() -> None:
+    api = FakeDataApi([[row("a", 0), row("b", 1)], [row("c", None)]])
+    store = Redshift(api, cluster="c", database="d", db_user="u")
+    found = store.query("select :x", {"x": "'; drop table labels"})
+    assert found["record_id"].tolist() == ["a", "b", "c"]
+    assert found["label"].isna().tolist() == [False, False, True]
+    assert api.request["Parameters"] == [{"name": "x", "value": "'; drop table labels"}]
+    assert api.request["Sql"] == "select :x"
+
+
+def test_a_failed_query_says_why() -> None:
+    store = Redshift(FakeDataApi([], status="FAILED"), cluster="c", database="d", db_user="u")
+    with pytest.raises(DataError, match=r'redshift c/d: query failed: relation "labels" does not exist'):
+        store.query("select 1")
+
+
+def test_labels_of_these_records_only() -> None:
+    api = FakeDataApi([[row("a", 0), row("b", 1), row("c", 1)]])
+    found = labels(Redshift(api, cluster="c", database="d", db_user="u"), pd.Series(["c", "a", "a", "x"]))
+    assert found.to_dict() == {"a": 0, "c": 1}
+    assert {one["value"] for one in api.request["Parameters"]} == {"a", "x"}
+
+
+def test_a_client_error_keeps_its_code(endpoint: str) -> None:
+    class Refusing:
+        def execute_statement(self, **_: Any) -> None:
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ExecuteStatement")
+
+    with pytest.raises(DataError, match="AccessDeniedException"):
+        Redshift(Refusing(), cluster="c", database="d", db_user="u").query("select 1")
