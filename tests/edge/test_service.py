@@ -141,6 +141,22 @@ def test_unreadable_records_count_as_errors(device: Device) -> None:
     assert abs(health["records"] - health["errors"]) <= 10
 
 
+def test_a_disk_that_fails_for_a_while_is_said_and_costs_no_record(device: Device) -> None:
+    device.start()
+    wait_until(lambda: device.health().get("records", 0) > 20)
+    database = sqlite3.connect(device.root / "spool/decisions.db", timeout=10, isolation_level=None)
+    database.execute("CREATE TRIGGER t BEFORE INSERT ON chunk BEGIN SELECT RAISE(ABORT, 'no space'); END")
+    health = device.wait_for("failed")
+    assert "decisions.db: no space; expected a writable SQLite file" in health["reason"]
+    database.execute("DROP TRIGGER t")
+    database.close()
+    device.wait_for("ok")
+    wait_until(lambda: device.health()["records"] > health["records"] + 100)
+    device.kill()
+    decided = spooled(device)
+    assert [line["record_id"] for line in decided] == [f"r-{row % 1000}" for row in range(len(decided))]
+
+
 def test_a_full_spool_drops_the_oldest_and_says_so(device: Device) -> None:
     device.release((device.slot / "model.onnx").read_bytes(), {"spool_limit_records": 100, "commit_interval_ms": 10})
     device.configure(upload={"interval_s": 3600})

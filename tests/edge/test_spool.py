@@ -109,6 +109,18 @@ def test_a_full_disk_takes_nothing_and_loses_nothing(path: Path, open_spool: Ope
     assert spool.next_seq == before[0] + 1
 
 
+def test_decisions_and_position_come_together_or_not_at_all(path: Path, open_spool: Open) -> None:
+    spool = open_spool(path, 1000)
+    append(spool, 2)
+    # The second of the transaction's writes fails, and the first is already made.
+    spool._database.execute("CREATE TEMP TRIGGER t BEFORE UPDATE ON state BEGIN SELECT RAISE(FAIL, 'bad sector'); END")
+    with pytest.raises(SpoolError, match=r"decisions\.db: bad sector"):
+        append(spool, 3)
+    again = open_spool(path, 1000)
+    assert (again.next_seq, again.position, again.depth) == (3, "after 2", 2)
+    assert again.offer(100) == (1, 2, lines(1, 2))
+
+
 def test_a_broken_file_is_said_with_its_path(path: Path, open_spool: Open) -> None:
     path.parent.mkdir()
     path.write_bytes(b"this is not a database, however long one looks at it" * 100)
