@@ -61,6 +61,29 @@ sys.exit(run["parameters"]["exit_code"])
 """
 
 
+NOTEBOOK_SPEC = """\
+description: Does it in a notebook.
+owner: mlops@example.com
+entrypoint: notebook.ipynb
+event: {source: [twinops.tests], detail-type: [Notebook requested]}
+parameters:
+  answer: {type: integer, default: 1}
+timeout_s: 120
+"""
+
+NOTEBOOK = {
+    "cells": [
+        {"source": "answer = 0", "metadata": {"tags": ["parameters"]}},
+        {"source": "print('the answer is', answer)\nassert answer == 42", "metadata": {}},
+    ],
+    "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
+for number, cell in enumerate(NOTEBOOK["cells"]):
+    cell.update({"cell_type": "code", "id": str(number), "execution_count": None, "outputs": []})
+
+
 class Dispatching:
     """A sandbox with everything deployed, and what a test wants to know about a run."""
 
@@ -79,9 +102,9 @@ class Dispatching:
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
         return done
 
-    def put_event(self, **parameters: Any) -> str:
-        """Request a probe; the event's id."""
-        entry = {"Source": "twinops.tests", "DetailType": "Probe requested"}
+    def put_event(self, what: str = "Probe", **parameters: Any) -> str:
+        """Request a probe (or a notebook); the event's id."""
+        entry = {"Source": "twinops.tests", "DetailType": f"{what} requested"}
         detail = json.dumps({"parameters": parameters})
         return str(self.own.client("events").put_events(Entries=[{**entry, "Detail": detail}])["Entries"][0]["EventId"])
 
@@ -157,6 +180,10 @@ def make_repository(repository: Path) -> None:
     probe.mkdir()
     (probe / "workflow.yml").write_text(SPEC)
     (probe / "run.py").write_text(SCRIPT)
+    notebook = repository / "workflows/notebook_probe"
+    notebook.mkdir()
+    (notebook / "workflow.yml").write_text(NOTEBOOK_SPEC)
+    (notebook / "notebook.ipynb").write_text(json.dumps(NOTEBOOK))
     subprocess.run([*git, "-C", repository, "add", "."], check=True)
     subprocess.run([*git, "-C", repository, "commit", "-q", "-m", "Add a workflow for tests"], check=True)
 
@@ -216,6 +243,15 @@ def test_a_script_that_takes_too_long_is_ended_with_its_children(dispatching: Di
     eventually(lambda: not Path(f"/proc/{child}").exists())
     (mail,) = dispatching.mails_about(run)
     assert "it was ended after 6 s (timeout_s of its spec)" in mail
+
+
+@pytest.mark.parametrize(("answer", "state", "exit_code"), [(42, "SUCCEEDED", 0), (1, "FAILED", 1)])
+def test_a_notebook_is_executed_and_kept(dispatching: Dispatching, answer: int, state: str, exit_code: int) -> None:
+    run = dispatching.end_of(dispatching.put_event("Notebook", answer=answer))
+    assert (run["state"], run["exit_code"]) == (state, exit_code)
+    key = f"notebook_probe/{run['run_id']}/notebook.ipynb"
+    kept = dispatching.own.client("s3").get_object(Bucket=NAMES.bucket("reports"), Key=key)["Body"].read().decode()
+    assert f"the answer is {answer}" in kept
 
 
 def test_a_wrong_parameter_is_a_named_failure(dispatching: Dispatching) -> None:

@@ -71,12 +71,16 @@ put bin/checkout 755 <<'SH'
 set -eu
 home=$(cd "$(dirname "$0")/.." && pwd)
 ref=$1
-if [ -d "$home/code/$ref/workflows" ]; then
-    echo "$home/code/$ref"
-    exit 0
-fi
+there() {
+    if [ -d "$home/code/$ref/workflows" ]; then
+        echo "$home/code/$ref"
+        exit 0
+    fi
+}
+there
 exec 9> "$home/lock/checkout"
 flock 9
+there # by whoever had the lock
 part=$home/code/.part
 for pause_s in 2 5 0; do
     rm -rf "$part"
@@ -84,7 +88,7 @@ for pause_s in 2 5 0; do
     if git -C "$part" fetch -q --depth 1 "$(cat "$home/repository")" "$ref" >&2; then
         git -C "$part" -c advice.detachedHead=false checkout -q FETCH_HEAD
         commit=$(git -C "$part" rev-parse HEAD)
-        [ -d "$home/code/$commit" ] || mv "$part" "$home/code/$commit"
+        if [ -d "$home/code/$commit" ]; then rm -rf "$part"; else mv "$part" "$home/code/$commit"; fi
         ln -sfn "$commit" "$home/code/latest"
         echo "$home/code/$commit"
         exit 0

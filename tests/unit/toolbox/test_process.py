@@ -1,0 +1,102 @@
+"""Supervising real processes: exit codes, time limit, output, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from toolbox.runner import process
+from toolbox.runner.process import Ended, supervise
+
+
+def run(
+    script: str, folder: Path, *, timeout_s: float = 30, stop: threading.Event | None = None
+) -> tuple[Ended, bytes]:
+    printed: list[bytes] = []
+    ended = supervise(
+        [sys.executable, "-u", "-c", script],
+        folder=folder,
+        environment=os.environ,
+        timeout_s=timeout_s,
+        sink=printed.append,
+        stop=stop or threading.Event(),
+    )
+    return ended, b"".join(printed)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]) != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 255])
+def test_the_exit_code_is_the_programs(tmp_path: Path, code: int) -> None:
+    ended, _ = run(f"raise SystemExit({code})", tmp_path)
+    assert (ended.exit_code, ended.timed_out, ended.stopped) == (code, False, False)
+
+
+def test_a_signal_is_told_as_shells_do(tmp_path: Path) -> None:
+    ended, _ = run("import os; os.kill(os.getpid(), 9)", tmp_path)
+    assert ended.exit_code == 137
+
+
+def test_output_and_errors_in_order_whatever_their_bytes(tmp_path: Path) -> None:
+    script = "import sys; print('a'); sys.stderr.write('b\\n'); sys.stdout.buffer.write(b'\\xff\\n')"
+    _, printed = run(script, tmp_path)
+    assert printed == b"a\nb\n\xff\n"
+
+
+def test_no_input_to_wait_for(tmp_path: Path) -> None:
+    ended, printed = run("print(repr(input()))", tmp_path, timeout_s=10)
+    assert ended.exit_code == 1
+    assert b"EOFError" in printed
+
+
+def test_the_time_limit_ends_the_whole_group(tmp_path: Path) -> None:
+    script = (
+        "import subprocess, sys, time, pathlib\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "pathlib.Path('child').write_text(str(child.pid)); time.sleep(60)"
+    )
+    started = time.monotonic()
+    ended, _ = run(script, tmp_path, timeout_s=2)
+    assert (ended.exit_code, ended.timed_out) == (None, True)
+    assert 2 <= ended.duration_s <= time.monotonic() - started < 12
+    time.sleep(0.2)
+    assert not alive(int((tmp_path / "child").read_text()))
+
+
+def test_a_program_that_ignores_the_polite_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "GRACE_S", 1)
+    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(60)"
+    ended, printed = run(script, tmp_path, timeout_s=2)
+    assert (ended.timed_out, printed) == (True, b"deaf\n")
+    assert ended.duration_s < 10
+
+
+def test_a_child_left_behind_is_ended_and_does_not_hold_the_run(tmp_path: Path) -> None:
+    script = (
+        "import subprocess, pathlib\n"
+        "child = subprocess.Popen(['sleep', '60'])\n"
+        "pathlib.Path('child').write_text(str(child.pid))"
+    )
+    started = time.monotonic()
+    ended, _ = run(script, tmp_path)
+    assert ended.exit_code == 0
+    assert time.monotonic() - started < 8
+    time.sleep(0.2)
+    assert not alive(int((tmp_path / "child").read_text()))
+
+
+def test_a_run_that_is_taken_away_stops(tmp_path: Path) -> None:
+    stop = threading.Event()
+    threading.Timer(1, stop.set).start()
+    ended, _ = run("import time; time.sleep(60)", tmp_path, stop=stop)
+    assert (ended.exit_code, ended.timed_out, ended.stopped) == (None, False, True)
+    assert ended.duration_s < 10

@@ -1,0 +1,150 @@
+"""Output, objects, metrics and the mail of a run."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+from toolbox.runner import output, results
+from toolbox.runner.output import Output
+from twinops.aws.session import client
+from twinops.runs import Run
+
+GROUP = "/twinops/sandbox/workflows/w"
+RUN = Run(
+    run_id="r1", workflow="w", git_sha="a" * 40, state="SUCCEEDED", epoch=1, exit_code=0, duration_s=4.5,
+    log_group=GROUP, log_stream="r1/1", report_bucket="b", report_key="w/r1/report.html",
+)  # fmt: skip
+
+
+@pytest.fixture
+def group(endpoint: str) -> str:
+    name = f"{GROUP}-{uuid.uuid4().hex[:8]}"
+    client("logs").create_log_group(logGroupName=name)
+    return name
+
+
+def shipped(group: str) -> list[str]:
+    events = client("logs").get_log_events(logGroupName=group, logStreamName="r1/1", startFromHead=True)["events"]
+    return [event["message"] for event in events]
+
+
+def test_lines_reach_the_log_stream_whole_and_in_order(group: str, tmp_path: Path) -> None:
+    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+        for part in (b"on", b"e\ntwo\r\n\nthr", b"ee \xff\n", b"no end"):
+            out.write(part)
+    assert shipped(group) == ["one", "two", "three \ufffd", "no end"]
+    assert (tmp_path / "output.log").read_bytes() == b"one\ntwo\r\n\nthree \xff\nno end"
+
+
+def test_many_lines_in_few_batches(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "BATCH_EVENTS", 100)
+    monkeypatch.setattr(output, "FLUSH_S", 0.01)
+    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+        out.write(b"".join(b"%d\n" % number for number in range(450)))
+    events = client("logs").get_log_events(logGroupName=group, logStreamName="r1/1", startFromHead=True)["events"]
+    assert [int(event["message"]) for event in events] == list(range(450))
+
+
+def test_a_long_line_is_split(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "LINE_BYTES", 10)
+    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+        out.write(b"0123456789abcdefghij!\nshort\n")
+    assert shipped(group) == ["0123456789", "abcdefghij", "!", "short"]
+
+
+def test_the_file_is_bounded_and_says_so(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "FILE_LIMIT_BYTES", 10)
+    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+        for _ in range(5):
+            out.write(b"1234567\n")
+    assert (tmp_path / "output.log").read_text() == "1234567\n12\n[output.log ends here: limit reached]\n"
+    assert len(shipped(group)) == 5
+
+
+def test_a_log_that_is_away_is_said_in_the_file(endpoint: str, tmp_path: Path) -> None:
+    with Output(tmp_path / "output.log", client("logs"), "/nowhere", "r1/1") as out:
+        out.write(b"one\ntwo\n")
+    text = (tmp_path / "output.log").read_text()
+    assert text.startswith("one\ntwo\n")
+    assert "[twinops] not in CloudWatch: 2 lines. " in text
+    assert "ResourceNotFoundException" in text
+
+
+@pytest.fixture
+def bucket(endpoint: str) -> str:
+    name = f"reports-{uuid.uuid4().hex[:8]}"
+    client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    return name
+
+
+def test_files_are_stored_once(bucket: str, tmp_path: Path) -> None:
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "report.html").write_text("first")
+    (tmp_path / "plots/a.svg").write_text("<svg/>")
+    keys = results.store(tmp_path, client("s3"), bucket=bucket, prefix="w/r1")
+    assert keys == ["w/r1/plots/a.svg", "w/r1/report.html"]
+    (tmp_path / "report.html").write_text("second")
+    assert results.store(tmp_path, client("s3"), bucket=bucket, prefix="w/r1") == keys
+    stored = client("s3").get_object(Bucket=bucket, Key="w/r1/report.html")
+    assert (stored["Body"].read(), stored["ContentType"]) == (b"first", "text/html; charset=utf-8")
+
+
+def test_a_missing_bucket_is_not_hidden(endpoint: str, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("x")
+    with pytest.raises(ClientError, match="NoSuchBucket"):
+        results.store(tmp_path, client("s3"), bucket="nowhere", prefix="w/r1")
+
+
+def test_metrics(tmp_path: Path) -> None:
+    assert results.read_metrics(tmp_path) == {}
+    (tmp_path / "metrics.json").write_text('{"a": 1, "b": 0.5}')
+    assert results.read_metrics(tmp_path) == {"a": 1.0, "b": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("{", "expected JSON"),
+        ("[1]", "expected an object"),
+        ('{"a": "1"}', "a: expected a finite number, got '1'"),
+        ('{"a": true}', "a: expected a finite number, got True"),
+        ('{"a": NaN}', "a: expected a finite number, got nan"),
+    ],
+)
+def test_bad_metrics_are_named(tmp_path: Path, text: str, mistake: str) -> None:
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(results.ResultError, match=mistake):
+        results.read_metrics(tmp_path)
+
+
+def test_the_mail_of_a_run_that_succeeded() -> None:
+    subject, text = results.mail(RUN, env="sandbox", summary="v2 ist besser – sehr\n\nDetails.\n")
+    assert subject == "[twinops sandbox] w: v2 ist besser ? sehr"
+    assert text.startswith("v2 ist besser – sehr\n\nDetails.")
+    assert "s3://b/w/r1/report.html" in text
+    assert f"aws logs tail {GROUP} --log-stream-names r1/1" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "subject", "told"),
+    [
+        ({"state": "FAILED", "exit_code": 3}, "w: FAILED", "failed: the script ended with exit code 3."),
+        ({"state": "FAILED", "reason": "no environment"}, "w: FAILED", "failed: no environment."),
+        ({"state": "TIMED_OUT", "reason": "it was ended"}, "w: stopped, it took too long", "failed: it was ended."),
+    ],
+)
+def test_the_mail_of_a_run_that_failed(change: dict, subject: str, told: str) -> None:
+    found, text = results.mail(Run(**{**RUN, **change}), env="sandbox", summary="")
+    assert found == f"[twinops sandbox] {subject}"
+    assert told in text
+    assert "What to do" in text
+    assert "-e workflow=w" in text
+
+
+def test_subjects_are_what_sns_takes() -> None:
+    subject, _ = results.mail(RUN, env="sandbox", summary="é" * 200)
+    assert len(subject) < 100
+    assert subject.isascii()
