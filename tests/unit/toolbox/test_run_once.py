@@ -1,0 +1,218 @@
+"""One attempt at a run, in this process but with a real ledger, bucket, log and topic: fencing, failures, repeats."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toolbox import run_once
+from toolbox.run_once import main
+from twinops.aws.ledger import Ledger
+from twinops.aws.session import client
+from twinops.runs import Claim, Run
+
+from tests.unit.dispatch.conftest import ledger  # noqa: F401
+
+SHA = "a" * 40
+SPEC = """\
+description: Counts.
+owner: mlops@example.com
+entrypoint: run.py
+schedule: rate(1 day)
+parameters:
+  sleep_s: {type: integer, default: 0}
+timeout_s: 60
+"""
+SCRIPT = """\
+import json, os, pathlib, time
+run = json.loads(pathlib.Path(os.environ["TWINOPS_RUN"]).read_text())
+with open(pathlib.Path(os.environ["TWINOPS_OUTPUT"]).parents[2] / "effects", "a") as effects:
+    effects.write("x")
+print("sleeping", flush=True)
+time.sleep(run["parameters"]["sleep_s"])
+pathlib.Path(os.environ["TWINOPS_OUTPUT"], "report.html").write_text("report")
+"""
+
+
+class Twin:
+    """A twin's folder, and the AWS resources of this test."""
+
+    def __init__(self, home: Path, ledger: Ledger) -> None:  # noqa: F811
+        self.home = home
+        self.ledger = ledger
+        self.bucket = f"reports-{uuid.uuid4().hex[:8]}"
+        client("s3").create_bucket(Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        self.queue = client("sqs").create_queue(QueueName=f"mail-{uuid.uuid4().hex[:8]}")["QueueUrl"]
+        queue_arn = client("sqs").get_queue_attributes(QueueUrl=self.queue, AttributeNames=["QueueArn"])["Attributes"]
+        topic = client("sns").create_topic(Name=f"topic-{uuid.uuid4().hex[:8]}")["TopicArn"]
+        client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue_arn["QueueArn"])
+        values = {"env": "sandbox", "region": "eu-central-1", "ledger_table": ledger.table, "topic_arn": topic}
+        (home / "twin.json").write_text(json.dumps({**values, "reports_bucket": self.bucket}))
+
+    def claim(self, run_id: str = "ab12", *, workflow: str = "probe", **parameters: Any) -> str:
+        claim = Claim(
+            run_id=run_id, workflow=workflow, git_sha=SHA, event_id="e", parameters=json.dumps(parameters),
+            timeout_s=60, idempotent=True,
+        )  # fmt: skip
+        assert self.ledger.claim(claim, dispatcher="d")
+        return run_id
+
+    def run(self, run_id: str) -> Run:
+        found = self.ledger.run(run_id)
+        assert found is not None
+        return found
+
+    def mails(self) -> list[str]:
+        """Subjects of what was published and not read yet."""
+        messages = client("sqs").receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages", [])
+        return [json.loads(message["Body"])["Subject"] for message in messages]
+
+    @property
+    def effects(self) -> int:
+        file = self.home / "effects"
+        return len(file.read_text()) if file.exists() else 0
+
+
+@pytest.fixture
+def twin(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Twin:  # noqa: F811
+    probe = tmp_path / "code" / SHA / "workflows/probe"
+    probe.mkdir(parents=True)
+    (probe / "workflow.yml").write_text(SPEC)
+    (probe / "run.py").write_text(SCRIPT)
+    lock = probe.parent / "requirements.txt"
+    lock.write_text("# nothing\n")
+    environment = tmp_path / "envs" / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin/python").symlink_to(sys.executable)
+    monkeypatch.setenv("TWINOPS_HOME", str(tmp_path))
+    return Twin(tmp_path, ledger)
+
+
+def test_a_run(twin: Twin) -> None:
+    run_id = twin.claim()
+    assert main([run_id, "1", SHA]) == 0
+    run = twin.run(run_id)
+    assert (run["state"], run["exit_code"], run["report_key"]) == ("SUCCEEDED", 0, f"probe/{run_id}/report.html")
+    assert twin.mails() == ["[twinops sandbox] probe: done"]
+    status = json.loads((twin.home / "runs" / run_id / "status.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("SUCCEEDED", 0)
+
+
+def test_a_second_start_does_nothing(twin: Twin) -> None:
+    run_id = twin.claim()
+    for _ in range(3):
+        assert main([run_id, "1", SHA]) == 0
+    assert twin.effects == 1
+    assert len(twin.mails()) == 1
+
+
+def test_a_stale_epoch_does_nothing(twin: Twin) -> None:
+    run_id = twin.claim()
+    assert twin.ledger.reclaim(twin.run(run_id), dispatcher="backup") == 2
+    main([run_id, "1", SHA])
+    assert (twin.effects, twin.run(run_id)["state"]) == (0, "CLAIMED")
+    main([run_id, "2", SHA])
+    assert (twin.effects, twin.run(run_id)["state"]) == (1, "SUCCEEDED")
+
+
+def test_a_run_that_another_process_has_is_left_to_it(twin: Twin) -> None:
+    run_id = twin.claim()
+    folder = twin.home / "runs" / run_id
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert main([run_id, "1", SHA]) == 0
+    assert (twin.effects, twin.run(run_id)["state"]) == (0, "CLAIMED")
+
+
+def test_a_run_that_is_taken_away_is_ended_and_says_nothing(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_once, "HEARTBEAT_S", 0.2)
+    run_id = twin.claim(sleep_s=30)
+    started = time.monotonic()
+    thread = threading.Thread(target=main, args=([run_id, "1", SHA],))
+    thread.start()
+    while twin.effects == 0:
+        assert time.monotonic() < started + 20
+        time.sleep(0.05)
+    assert twin.ledger.finish(run_id, 1, runner=twin.run(run_id)["runner"], state="LOST", outcome={})
+    thread.join(20)
+    assert time.monotonic() - started < 25
+    assert (twin.run(run_id)["state"], "exit_code" in twin.run(run_id)) == ("LOST", False)
+    assert twin.mails() == []
+    assert "Contents" not in client("s3").list_objects_v2(Bucket=twin.bucket)
+
+
+def test_heartbeats_are_written(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_once, "HEARTBEAT_S", 0.2)
+    run_id = twin.claim(sleep_s=2)
+    main([run_id, "1", SHA])
+    run = twin.run(run_id)
+    assert run["started_at"] < run["heartbeat_at"] < run["ended_at"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "reason"),
+    [
+        ({"workflow": "gone"}, f"workflows/gone/workflow.yml: expected a spec in commit {SHA[:12]}"),
+        ({"sleep": 1}, "probe: parameters.sleep: expected one of sleep_s, got an unknown name"),
+    ],
+)
+def test_what_cannot_be_started_ends_with_its_reason(twin: Twin, claim: dict[str, Any], reason: str) -> None:
+    run_id = twin.claim(**claim)
+    assert main([run_id, "1", SHA]) == 0
+    run = twin.run(run_id)
+    assert (run["state"], "exit_code" in run, twin.effects) == ("FAILED", False, 0)
+    assert run["reason"].startswith(reason)
+    (subject,) = twin.mails()
+    assert subject.endswith(": FAILED")
+
+
+def test_an_environment_that_cannot_be_built(twin: Twin) -> None:
+    (twin.home / "code" / SHA / "workflows/requirements.txt").write_text("nothing-like-this==1\n")
+    (twin.home / "bin").mkdir()
+    (twin.home / "bin/environment").write_text("#!/bin/sh\necho no such package; exit 1\n")
+    (twin.home / "bin/environment").chmod(0o755)
+    run_id = twin.claim()
+    main([run_id, "1", SHA])
+    run = twin.run(run_id)
+    assert run["reason"].startswith("workflows/requirements.txt: expected an environment")
+    assert "no such package" in (twin.home / "runs" / run_id / "output.log").read_text()
+
+
+def test_a_report_that_cannot_be_stored_is_a_failure_with_the_real_exit_code(twin: Twin) -> None:
+    client("s3").delete_bucket(Bucket=twin.bucket)
+    run_id = twin.claim()
+    main([run_id, "1", SHA])
+    run = twin.run(run_id)
+    assert (run["state"], run["exit_code"]) == ("FAILED", 0)
+    assert run["reason"].startswith("its outputs were not stored: ")
+
+
+def test_a_refusal_is_recorded(twin: Twin) -> None:
+    run_id = twin.claim()
+    main([run_id, "1", SHA, "--refuse", "commit could not be fetched"])
+    assert (twin.run(run_id)["state"], twin.run(run_id)["reason"]) == ("FAILED", "commit could not be fetched")
+    assert twin.effects == 0
+
+
+def test_a_run_that_nobody_claimed_is_an_error(twin: Twin, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ffff", "1", SHA]) == 1
+    assert "expected the run in the ledger" in capsys.readouterr().out
+
+
+def test_outputs_of_an_earlier_attempt_are_not_mixed_in(twin: Twin) -> None:
+    run_id = twin.claim()
+    output = twin.home / "runs" / run_id / "output"
+    output.mkdir(parents=True)
+    (output / "left.txt").write_text("from before")
+    main([run_id, "1", SHA])
+    keys = [item["Key"] for item in client("s3").list_objects_v2(Bucket=twin.bucket)["Contents"]]
+    assert keys == [f"probe/{run_id}/report.html"]
