@@ -43,7 +43,7 @@ INPUT_TEMPLATE_LIMIT = 8192
 
 DEAD_LETTER_RETENTION_S = 14 * 24 * 3600  # the longest AWS offers: a person has to look at them
 FUNCTION_TIMEOUT_S = 60
-FUNCTION_MEMORY_MB = 256
+FUNCTION_MEMORY_MB = 512
 MAX_EVENT_AGE_S = 3600
 
 
@@ -276,9 +276,7 @@ def dispatcher(scope: Scope, tags: Json, code: DispatchCode) -> tuple[Resource, 
     layer = Layer(name=scope.names.layer, tags={}, sha256=code.layer_sha256)
     backup = _function(scope, tags, code, "backup", on_failure=scope.dead_letters_arn, permissions={})
     from_rules = {"rules": ("events.amazonaws.com", scope.arn("events", f"rule/{scope.names.prefix}*"))}
-    dispatch = _function(
-        scope, tags, code, "dispatch", on_failure=scope.function_arn("backup"), permissions=from_rules
-    )
+    dispatch = _function(scope, tags, code, "dispatch", on_failure=scope.function_arn("backup"), permissions=from_rules)
     return (queue, layer, backup, dispatch)
 
 

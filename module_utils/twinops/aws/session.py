@@ -118,7 +118,6 @@ class Aws:
     def found(self, call: Callable[[Item], Result | None], items: Collection[Item]) -> dict[Item, Result]:
         """``call(item)`` for every item, in parallel, without those that have no answer."""
 
-
         def named(item: Item) -> Result | None:
             try:
                 return call(item)
