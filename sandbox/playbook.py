@@ -39,7 +39,7 @@ def run(estate: Estate, name: str, *variables: str, log: str, expect_failure: bo
     """
     path = estate.settings.home / "logs" / f"{log}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
-    argv = [str(CLONE / ".venv/bin/ansible-playbook"), name, "-l", "sandbox"]
+    argv = [str(CLONE / ".venv/bin/ansible-playbook"), name, "-l", "sandbox", "-v"]
     for variable in variables:
         argv += ["-e", variable]
     exit_code = _follow(argv, path, {**estate.environment, "ANSIBLE_NOCOLOR": "1"})

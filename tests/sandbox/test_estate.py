@@ -71,7 +71,7 @@ def test_every_device_answers_v2_over_ssh(estate: Demonstration, sandbox: Sandbo
 def test_v3_is_recorded_as_rolled_back_and_nobody_runs_it(estate: Demonstration, sandbox: Sandbox) -> None:
     blocked = sandbox.blocked_rollout("v3")
     assert blocked is not None
-    assert blocked["wave"] == "edge_canary"
+    assert blocked["wave"] == "canary"
     states = json.loads(blocked["devices"])
     assert states == {"device-001": "rolled_back"}
     canary = json.loads(sandbox.on_device("device-001", "twinops-edge", "status"))
