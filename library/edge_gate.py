@@ -38,8 +38,8 @@ EXAMPLES = r"""
 - name: Judge the canary
   edge_gate:
     wave: canary
-    rollout: "{{ edge_rollout.rollout }}"
-    results: {device-001: "{{ hostvars['device-001'].edge_observed }}"}
+    rollout: "{{ edge_gate_rollout.rollout }}"
+    results: {device-001: "{{ hostvars['device-001'].edge_gate_observed }}"}
     policy: {min_records: 500}
 """
 

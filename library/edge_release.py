@@ -78,7 +78,7 @@ EXAMPLES = r"""
   edge_release:
     root: /opt/twinops
     env: staging
-    bundle: "{{ edge_bundle }}"
+    bundle: "{{ edge_release_bundle }}"
     service_manager: systemd
   vars:
     ansible_python_interpreter: /opt/twinops/venv/bin/python

@@ -69,9 +69,9 @@ EXAMPLES = r"""
   rollout_ledger:
     env: staging
     state: opened
-    bundle: "{{ edge_bundle }}"
+    bundle: "{{ edge_release_bundle }}"
     waves: {canary: [device-001], early: [], fleet: [device-002]}
-    results: {device-001: "{{ hostvars['device-001'].edge_survey }}"}
+    results: {device-001: "{{ hostvars['device-001'].edge_gate_survey }}"}
 """
 
 RETURN = r"""

@@ -33,7 +33,7 @@ class ActionModule(ActionBase):
             if not self._task.check_mode:
                 raise AnsibleActionFail(f"edge_release: bundle: {bundle['release']} is not published")
             return result | {"changed": True, "msg": f"would install {bundle['release']} once it is published"}
-        survey = variables.get("edge_survey") or {}
+        survey = variables.get("edge_gate_survey") or {}
         if self._task.check_mode and (survey.get("device_status") or {}).get("phase") == "not enrolled":
             return result | {"changed": True, "msg": f"would install {bundle['release']} once it is enrolled"}
         if arguments.get("state") == "reverted":

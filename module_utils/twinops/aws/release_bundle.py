@@ -90,9 +90,9 @@ def _wanted(options: Options, store: ReleaseStore, *, apply: bool) -> tuple[rele
             return published, {}
         if not options.rebuild:
             raise TwinopsError(
-                f"{release.release_path(version)}: {version} was published from {published.git_sha[:12]}, and edge/ "
-                f"has changed since; expected the same inputs, because a release never changes. Add a release file with a "
-                f"new version, or restore edge/ as it was"
+                f"{release.release_path(version)}: {version} was published from {published.git_sha[:12]}, and "
+                "edge/ has changed since; expected the same inputs, because a release never changes. "
+                "Add a release file with a new version, or restore edge/ as it was"
             )
     if not options.rebuild and source.uncommitted():
         raise TwinopsError(
