@@ -3,33 +3,63 @@
 - ``aws:SecureTransport``: our endpoint speaks plain HTTP on the loopback interface, where AWS has TLS. It is reported
   as secure, so that a bucket policy that refuses plain HTTP means here what it means there.
 - ``cloudwatch:namespace``: of PutMetricData, whose policies are scoped by nothing else.
+- ``redshift-data:statement-owner-iam-userid``: who executed a statement; statements have no ARN.
+- Policy variables such as ``${aws:userid}`` in the values of conditions, which ministack compares as plain text.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
 from ministack import app as ministack_app
-from ministack.core import iam_actions
+from ministack.core import iam_actions, iam_evaluator
 
 
-def install() -> None:
-    """Fill the keys in, for every request from now on."""
+def install(owner_of_statement: Callable[[str], str]) -> None:
+    """Fill the keys in, for every request from now on. ``owner_of_statement``: statement id -> ``aws:userid``."""
     pin_origin = ministack_app.pin_request_origin
     request_context = iam_actions.request_tag_context
 
     def pin_as_secure(source_ip: str, _secure_transport: bool) -> None:
         pin_origin(source_ip, True)
 
-    def with_namespace(service: str, iam_action: str, body: bytes, parameters: dict[str, Any]) -> dict[str, Any]:
+    def with_more(service: str, iam_action: str, body: bytes, parameters: dict[str, Any]) -> dict[str, Any]:
         context: dict[str, Any] = request_context(service, iam_action, body, parameters)
-        namespace = metric_namespace(body) if iam_action == "cloudwatch:PutMetricData" else None
-        return {**context, "cloudwatch:namespace": namespace} if namespace else context
+        if iam_action == "cloudwatch:PutMetricData" and (namespace := metric_namespace(body)):
+            context = {**context, "cloudwatch:namespace": namespace}
+        if iam_action.startswith("redshift-data:") and (statement_id := json.loads(body or b"{}").get("Id")):
+            owner = owner_of_statement(str(statement_id))
+            context = {**context, "redshift-data:statement-owner-iam-userid": owner}
+        return context
 
+    conditions_met = iam_evaluator._conditions_met
+
+    def with_variables(conditions: dict[str, Any], request: iam_evaluator.EvalContext) -> bool:
+        return bool(conditions_met(fill_in(conditions, request), request))
+
+    iam_evaluator._conditions_met = with_variables
     ministack_app.pin_request_origin = pin_as_secure
-    iam_actions.request_tag_context = with_namespace
+    iam_actions.request_tag_context = with_more
+
+
+def fill_in(conditions: Any, request: iam_evaluator.EvalContext) -> Any:
+    """Conditions with their variables replaced; one that the request has no value for stays, and so matches nothing."""
+    if isinstance(conditions, dict):
+        return {name: fill_in(value, request) for name, value in conditions.items()}
+    if isinstance(conditions, list):
+        return [fill_in(value, request) for value in conditions]
+    if not isinstance(conditions, str):
+        return conditions
+
+    def value_of(variable: re.Match[str]) -> str:
+        value = iam_evaluator._resolve_condition_key(variable[1], request)
+        return value if isinstance(value, str) and value else variable[0]
+
+    return re.sub(r"\$\{([^}]+)\}", value_of, conditions)
 
 
 def metric_namespace(body: bytes) -> str | None:

@@ -45,6 +45,7 @@ class Statement:
     sqls: list[str]
     parameters: list[dict[str, str]]
     request: dict[str, Any]
+    owner: str = ""
     status: str = "SUBMITTED"
     error: str = ""
     created_at: float = field(default_factory=time.time)
@@ -101,7 +102,9 @@ class RedshiftData:
         request = json.loads(body or b"{}")
         try:
             if "Execute" in action:
-                self._check_access(request, extract_access_key_id(headers))
+                access_key = extract_access_key_id(headers)
+                self._check_access(request, access_key)
+                return self._execute(request, owner=_user_id(access_key))
             return self._actions[action](request)
         except RequestError as error:
             return json_error(error.code, str(error))
@@ -122,14 +125,20 @@ class RedshiftData:
                 "AccessDeniedException", f"The caller may not perform redshift:GetClusterCredentials on {arn}."
             )
 
-    def _execute(self, request: dict[str, Any]) -> Answer:
+    def owner_of(self, statement_id: str) -> str:
+        """``aws:userid`` of who executed a statement; empty for one that does not exist."""
+        with self._lock:
+            statement = self._statements.get(statement_id)
+        return statement.owner if statement else ""
+
+    def _execute(self, request: dict[str, Any], *, owner: str = "") -> Answer:
         sqls = request.get("Sqls") or [request.get("Sql", "")]
         if any(not sql or len(sql.encode()) > SQL_BYTES_MAX for sql in sqls) or len(sqls) > BATCH_STATEMENTS_MAX:
             raise RequestError(
                 "ValidationException",
                 f"expected 1–{BATCH_STATEMENTS_MAX} statements of 1–{SQL_BYTES_MAX} bytes each.",
             )
-        statement = Statement(str(uuid.uuid4()), sqls, request.get("Parameters", []), request)
+        statement = Statement(str(uuid.uuid4()), sqls, request.get("Parameters", []), request, owner)
         with self._lock:
             self._statements[statement.id] = statement
         self._workers.submit(self._run, statement)
@@ -219,6 +228,11 @@ class RedshiftData:
 
 _REDSHIFT_TYPES = {"INTEGER": "int4", "BIGINT": "int8", "DOUBLE": "float8", "FLOAT": "float4", "BOOLEAN": "bool"}
 _ROW_RETURNING = ("select", "with", "show", "explain", "values", "describe")
+
+
+def _user_id(access_key: str) -> str:
+    caller = iam_evaluator.resolve_caller_identity(access_key) or {}
+    return str(caller.get("userId", ""))
 
 
 def _returns_rows(sql: str) -> bool:

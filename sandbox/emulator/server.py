@@ -37,13 +37,14 @@ async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.
     shutil.rmtree(redshift_folder, ignore_errors=True)  # the data goes with the cloud it was loaded into
     notebooks = Notebooks(settings, settings.home / "keys/notebook-urls")
     mailbox, sns_mail = Mailbox(settings.home / "mail", settings.confirmed_mail), SnsMail(settings)
+    redshift_data = RedshiftData(redshift_folder)
 
     unsupported.teach_router()
     ministack_app.SERVICE_HANDLERS.update(
         {
             "sagemaker": notebooks.handle,
             "redshift": moto_bridge.handler("redshift"),
-            "redshift-data": RedshiftData(redshift_folder).handle,
+            "redshift-data": redshift_data.handle,
         }
     )
     unsupported.install()
@@ -51,7 +52,7 @@ async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.
     root_key.install()
     lambda_roles.install()
     event_rules.install()
-    iam_context.install()
+    iam_context.install(redshift_data.owner_of)
     AsynchronousInvocations(settings).install()
     teach_iam()
 

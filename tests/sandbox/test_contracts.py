@@ -46,6 +46,9 @@ FUNCTIONS: dict[str, dict[str, list[str]]] = {
         "request_tag_context": ["service", "iam_action", "body", "params"],
     },
     "ministack.core.iam_evaluator": {
+        "_conditions_met": ["conditions", "ctx"],
+        "_resolve_condition_key": ["key", "ctx"],
+        "resolve_caller_identity": ["access_key_id"],
         "enforce": ["access_key_id", "iam_action", "service", "region", "resource_arn", "service_context"],
         "evaluate": ["ctx", "policies", "limits"],
         "evaluate_resource_policy": ["doc", "ctx", "service", "named_only", "direct_only"],

@@ -5,6 +5,7 @@ The workflows of these tests live in a clone of this work tree that has one fold
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -13,13 +14,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twinops.aws.ledger import Ledger
 from twinops.names import Names
-from twinops.runs import FINISHED, Run
+from twinops.runs import FINISHED, Run, timestamp
 
 from sandbox.settings import ACCOUNT, CLONE, load
 from tests.sandbox.support import OwnSandbox, eventually
@@ -335,6 +337,51 @@ def test_a_stopped_twin_is_started_and_the_backup_runs_it(dispatching: Dispatchi
     assert len(dispatching.mails_about(run)) == 1
 
 
+def put_decisions(dispatching: Dispatching, release: str, *, minutes_ago: int, wrong_every: int) -> None:
+    """Decisions of a release as a device uploads them: right by the plant's labels, but for every n-th."""
+    redshift = dispatching.own.client("redshift-data")
+    target = {"ClusterIdentifier": "twinops-sandbox", "Database": "plant", "DbUser": "twinops"}
+    sql = "select record_id, label from labels order by record_id limit 1000"
+    statement = redshift.execute_statement(**target, Sql=sql)["Id"]
+    eventually(lambda: redshift.describe_statement(Id=statement)["Status"] == "FINISHED")
+    rows = redshift.get_statement_result(Id=statement)["Records"]
+    start = datetime.now(timezone.utc) - timedelta(minutes=minutes_ago)
+    lines = []
+    for seq, (record, label) in enumerate(rows):
+        right = label["longValue"]
+        lines.append(
+            {
+                "device": "device-001",
+                "seq": seq,
+                "record_id": record["stringValue"],
+                "recorded_at": timestamp(start + timedelta(milliseconds=20 * seq)),
+                "release": release,
+                "model_sha256": release * 32,
+                "label": 1 - right if seq % wrong_every == 0 else right,
+                "score": 0.5,
+            }
+        )
+    key = f"decisions/device=device-001/{start.date()}/{minutes_ago}000-{minutes_ago}999.jsonl.gz"
+    body = gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode())
+    dispatching.own.client("s3").put_object(Bucket=NAMES.bucket("data"), Key=key, Body=body)
+
+
+def test_the_evaluation_compares_two_releases_with_the_labels(dispatching: Dispatching) -> None:
+    put_decisions(dispatching, "v1", minutes_ago=9, wrong_every=20)
+    put_decisions(dispatching, "v2", minutes_ago=5, wrong_every=500)
+    event = {"Source": "twinops", "DetailType": "Evaluation requested", "Detail": "{}"}
+    event_id = dispatching.own.client("events").put_events(Entries=[event])["Entries"][0]["EventId"]
+    run = dispatching.end_of(event_id)
+    assert (run["state"], run.get("reason")) == ("SUCCEEDED", None)
+    (mail,) = dispatching.mails_about(run)
+    assert "Subject: [twinops sandbox] model_evaluation: v2 is better than v1" in mail
+    key = f"model_evaluation/{run['run_id']}/evaluation.json"
+    stored = dispatching.own.client("s3").get_object(Bucket=NAMES.bucket("reports"), Key=key)
+    result = json.loads(stored["Body"].read())
+    assert (result["comparison"]["verdict"], result["comparison"]["n"]) == ("promote", 1000)
+    assert [version["n_labelled"] for version in result["versions"]] == [1000, 1000]
+
+
 def test_started_by_hand_and_shown(dispatching: Dispatching) -> None:
     wanted = ("workflow=model_evaluation", "via=backup", f"commit={dispatching.payload()['git_sha']}", "wait_s=120")
     started = dispatching.playbook("invoke", *wanted)
@@ -344,4 +391,4 @@ def test_started_by_hand_and_shown(dispatching: Dispatching) -> None:
     assert "FAILED     probe  exit 3" in shown
     evaluation = next(run for run in dispatching.ledger.runs() if run["workflow"] == "model_evaluation")
     (mail,) = dispatching.mails_about(evaluation)
-    assert "No decisions in the last 24 h" in mail
+    assert "Subject: [twinops sandbox] model_evaluation: " in mail

@@ -117,8 +117,9 @@ def svg(figure: Plot, description: str) -> str:
     """A figure as inline SVG: real text, no fonts, no external reference, ``description`` for who cannot see it."""
     mpl.rcParams["svg.hashsalt"] = description  # ids of clip paths: stable, and different between plots of one page
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg")
     drawing = buffer.getvalue()
+    # Metadata has the time, which would make every page different.
     drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing[drawing.index("<svg") :], flags=re.DOTALL)
     referenced = set(re.findall(r"#([\w.-]+)", drawing))  # all other ids repeat in every plot of a page
     drawing = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in referenced else "", drawing)
