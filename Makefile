@@ -51,7 +51,7 @@ deploy: setup ## deploy ENV=sandbox|staging|production
 	ansible-playbook site.yml -l $(ENV)
 
 test: setup-dev ## every test: unit, plan cases, devices, the sandbox end to end
-	@python -m pytest $(TESTS)
+	@python -m pytest -n 2 --dist loadfile $(TESTS)
 
 unit: setup-dev ## the tests that need no sandbox
 	@python -m pytest tests -m "not sandbox"

@@ -20,8 +20,10 @@ import pytest
 from sandbox.estate import Estate
 from sandbox.settings import CLONE, load
 
-HOME = CLONE / ".sandbox-test"
-NETWORK = "127.30.0.0"
+# Each worker of pytest-xdist has a sandbox of its own.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+HOME = CLONE / f".sandbox-test/{WORKER}"
+NETWORK = f"127.{30 + WORKER}.0.0"
 DEMO_TIMEOUT_S = 900
 
 

@@ -47,9 +47,9 @@ def test_a_port_in_use_is_one_error(sandbox: Sandbox) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        home = str(CLONE / ".sandbox-test/other")
+        home = str(CLONE / ".sandbox-test/o")
         done = sandbox.run(
-            "env", f"SANDBOX_HOME={home}", f"SANDBOX_PORT={port}", "SANDBOX_NETWORK=127.31.0.0",
+            "env", f"SANDBOX_HOME={home}", f"SANDBOX_PORT={port}", "SANDBOX_NETWORK=127.39.0.0",
             "python", "-m", "sandbox", "up", check=False,
         )  # fmt: skip
     assert done.exit_code == 1
