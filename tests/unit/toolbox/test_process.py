@@ -28,11 +28,17 @@ def run(
     return ended, b"".join(printed)
 
 
-def alive(pid: int) -> bool:
-    try:
-        return (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]) != "Z"
-    except FileNotFoundError:
-        return False
+def gone(pid: int) -> bool:
+    """Whether a process ends within five seconds; the kernel takes a moment after the signal."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 255])
@@ -64,12 +70,10 @@ def test_the_time_limit_ends_the_whole_group(tmp_path: Path) -> None:
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
         "pathlib.Path('child').write_text(str(child.pid)); time.sleep(60)"
     )
-    started = time.monotonic()
     ended, _ = run(script, tmp_path, timeout_s=2)
     assert (ended.exit_code, ended.timed_out) == (None, True)
-    assert 2 <= ended.duration_s <= time.monotonic() - started < 12
-    time.sleep(0.2)
-    assert not alive(int((tmp_path / "child").read_text()))
+    assert 2 <= ended.duration_s < 12
+    assert gone(int((tmp_path / "child").read_text()))
 
 
 def test_a_program_that_ignores_the_polite_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,8 +94,7 @@ def test_a_child_left_behind_is_ended_and_does_not_hold_the_run(tmp_path: Path) 
     ended, _ = run(script, tmp_path)
     assert ended.exit_code == 0
     assert time.monotonic() - started < 8
-    time.sleep(0.2)
-    assert not alive(int((tmp_path / "child").read_text()))
+    assert gone(int((tmp_path / "child").read_text()))
 
 
 def test_a_run_that_is_taken_away_stops(tmp_path: Path) -> None:
