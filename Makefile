@@ -79,5 +79,6 @@ lock: setup-dev ## renew the lock files from the *.in files
 	@for name in uv control dev emulator jupyter device; do \
 		.cache/tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-emit-find-links --no-emit-index-url locks/$$name.in -o locks/$$name.txt || exit 1; done
-	@.cache/tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-find-links --no-emit-index-url workflows/requirements.in -o workflows/requirements.txt
+	@for name in requirements runner; do \
+		.cache/tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+			--no-emit-find-links --no-emit-index-url workflows/$$name.in -o workflows/$$name.txt || exit 1; done
