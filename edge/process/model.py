@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime
 from errors import ModelError
+from runtime import onnxruntime
 from sensor import FEATURES
 
 

@@ -15,13 +15,13 @@ import gzip
 import hashlib
 import importlib.metadata
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 import sklearn.metrics
 import yaml
 from river.datasets import Shuttle
@@ -33,6 +33,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read on import; why: edge/process/runtime.py
+import onnxruntime  # noqa: E402
 
 RELEASES = Path(__file__).resolve().parents[1] / "releases"
 FEATURES = tuple(f"f{number}" for number in range(1, 10))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from errors import ModelError
 from model import Model
 from onnx import TensorProto, helper
 
+from sandbox.settings import CLONE
 from tests.edge.models import answering, saved
 
 
@@ -87,3 +91,15 @@ def test_a_flipped_bit(tmp_path: Path, trained: Callable[[str], Path]) -> None:
 def test_no_model_at_all(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="No such file"):
         Model(tmp_path / "model.onnx", "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("folder", "module"), [("edge/process", "model"), ("edge/training", "train")], ids=["service", "training"]
+)
+def test_onnxruntime_keeps_no_usage_data(folder: str, module: str, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run(
+        [sys.executable, "-c", f"import {module}"], cwd=CLONE / folder, env=environment, check=True, timeout=60
+    )
+    assert list(tmp_path.rglob("*onnxruntime*")) == []

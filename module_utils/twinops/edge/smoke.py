@@ -52,7 +52,7 @@ def _run(python: Path, slot: Path, timeout_s: float) -> dict[str, Any]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"},
     )
     try:
         output, errors = process.communicate(timeout=timeout_s)
