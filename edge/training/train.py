@@ -35,7 +35,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read on import; why: edge/process/runtime.py
-import onnxruntime  # noqa: E402
+import onnxruntime
 
 RELEASES = Path(__file__).resolve().parents[1] / "releases"
 FEATURES = tuple(f"f{number}" for number in range(1, 10))
