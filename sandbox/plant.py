@@ -111,9 +111,9 @@ class Labels:
         return int(result["Records"][0][0]["longValue"])
 
     def load(self, records: list[Record]) -> None:
-        """Replace the table's content, in one transaction."""
+        """Fill the empty table, in one transaction."""
         rows = (f"('{record.record_id}',{record.label})" for record in records)
-        statements = ["delete from labels"]
+        statements = []
         while batch := list(islice(rows, ROWS_A_STATEMENT)):
             statements.append(f"insert into labels values {','.join(batch)}")  # noqa: S608 (our own values)
         self._run(statements)
@@ -135,6 +135,15 @@ class Labels:
         return str(identifier)
 
 
+def fill(labels: Labels, records: list[Record]) -> None:
+    try:
+        labels.load(records)
+    except RuntimeError:
+        # A plant that was killed leaves its statement running: it has filled the table meanwhile.
+        if labels.count() != len(records):
+            raise
+
+
 def set_up(settings: Settings) -> dict[str, Any]:
     """Write the missing feeds and load the labels where they are not complete. Run again it changes nothing."""
     devices = all_devices(settings)
@@ -148,7 +157,7 @@ def set_up(settings: Settings) -> dict[str, Any]:
         return {"changed": False, "records": len(records), "labels": loaded}
     write_feeds(missing, records)
     if loaded != len(records):
-        labels.load(records)
+        fill(labels, records)
     return {"changed": True, "records": len(records), "labels": len(records)}
 
 

@@ -153,7 +153,8 @@ def test_a_real_sigkill_at_a_phase(tmp_path: Path, phase: str) -> None:
     assert scene.world.linked() in ("v1", "v2")
     if slow:
         program.write_text(original)
-    scene.world.install(scene.new)
+    # A child that was forked at that moment holds the lock until it has become another program.
+    scene.world.install(scene.new, replace(SETTINGS, lock_wait_s=10))
     assert (scene.world.linked(), scene.world.loaded(), scene.world.state()["phase"]) == ("v2", "v2", "committed")
     scene.world.close()
 

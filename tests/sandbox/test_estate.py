@@ -72,12 +72,12 @@ def test_v3_is_recorded_as_rolled_back_and_nobody_runs_it(estate: Demonstration,
     blocked = sandbox.blocked_rollout("v3")
     assert blocked is not None
     assert blocked["wave"] == "canary"
-    states = json.loads(blocked["devices"])
-    assert states == {"device-001": "rolled_back"}
+    others = dict.fromkeys(sandbox.devices()[1:], "pending")
+    assert json.loads(blocked["devices"]) == {"device-001": "rolled_back", **others}
     canary = json.loads(sandbox.on_device("device-001", "twinops-edge", "status"))
     assert [entry["outcome"] for entry in canary["history"] if entry["release"] == "v3"][-1] == "rolled_back"
-    others = [json.loads(sandbox.on_device(name, "twinops-edge", "status")) for name in sandbox.devices()[1:]]
-    assert not [entry for status in others for entry in status["history"] if entry["release"] == "v3"]
+    statuses = [json.loads(sandbox.on_device(name, "twinops-edge", "status")) for name in sandbox.devices()[1:]]
+    assert not [entry for status in statuses for entry in status["history"] if entry["release"] == "v3"]
 
 
 def test_second_demo_changes_nothing(estate: Demonstration) -> None:

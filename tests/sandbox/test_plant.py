@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sandbox.devices import Device
-from sandbox.plant import FEATURES, field_records, is_field, order, write_feeds
+from sandbox.plant import FEATURES, Labels, field_records, fill, is_field, order, write_feeds
 from tests.sandbox.support import DEVICES, OwnSandbox
 from tests.sandbox.test_redshift_data import Database
 
@@ -59,6 +59,16 @@ def test_labels_are_in_redshift(aws: Callable[[str], Any], own_sandbox: OwnSandb
     expected = {record.record_id: record.label for record in field_records()}
     found = Database(aws("redshift-data")).rows("select record_id, label from labels")
     assert dict(found) == expected
+
+
+@pytest.mark.sandbox
+def test_labels_that_a_killed_plant_has_loaded_meanwhile_are_fine(own_sandbox: OwnSandbox) -> None:
+    records = list(field_records())
+    labels = Labels(own_sandbox.settings)
+    fill(labels, records)
+    assert labels.count() == len(records)
+    with pytest.raises(RuntimeError, match="[Dd]uplicate key"):
+        fill(labels, records[:100])
 
 
 def test_a_feed_is_written_in_the_devices_order(tmp_path: Path) -> None:
