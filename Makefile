@@ -1,7 +1,10 @@
 # The words a person says to twinops. `make` alone lists them.
 # Any job of the pipeline calls one of these, so that every job can be run by hand.
 
-PYTHON ?= $(firstword $(foreach python,python3.13 python3.12 python3.11 python3,$(shell command -v $(python) 2>/dev/null)))
+# The first Python that really runs and that we support (a pyenv shim may exist for one that does not run).
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python && break; done)
 ENV ?= sandbox
 
 # Nothing is written outside the clone: tools find their caches here and never the caller's AWS account.
@@ -13,6 +16,8 @@ export PYTHONPATH :=
 TESTS ?= tests
 LINTED_PYTHON := module_utils library dispatch workflows edge sandbox plugins tests inventories
 
+NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo up down clean status jupyter deploy plan test unit lint lint-imports format bench lock
 
@@ -20,10 +25,10 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:
-	@$(PYTHON) -m sandbox.setup
+	@$(if $(PYTHON),$(PYTHON) -m sandbox.setup,$(NO_PYTHON))
 
 setup-dev:
-	@$(PYTHON) -m sandbox.setup --dev
+	@$(if $(PYTHON),$(PYTHON) -m sandbox.setup --dev,$(NO_PYTHON))
 
 demo: setup ## the main job on this machine, end to end, with a summary
 	@python -m sandbox.demo

@@ -67,7 +67,7 @@ def test_labels_that_a_killed_plant_has_loaded_meanwhile_are_fine(own_sandbox: O
     labels = Labels(own_sandbox.settings)
     fill(labels, records)
     assert labels.count() == len(records)
-    with pytest.raises(RuntimeError, match="[Dd]uplicate key"):
+    with pytest.raises(RuntimeError, match=r"[Dd]uplicate key"):
         fill(labels, records[:100])
 
 
