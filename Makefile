@@ -41,6 +41,7 @@ down: ## stop every process of the sandbox
 
 clean: down ## stop it and remove every trace: sandbox, environments, caches
 	@rm -rf .sandbox .sandbox-test .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible
+	@find . -name __pycache__ -not -path "./.git/*" -prune -exec rm -rf {} +
 	@echo "removed: sandbox, environments, caches, build results"
 
 status: setup ## what runs, which release each device has, the latest runs

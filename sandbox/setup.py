@@ -232,6 +232,11 @@ def main() -> int:
     except (SetupError, SettingsError) as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nset-up: interrupted; the same command goes on from here", file=sys.stderr)
+        # Not sys.exit: that would wait for the threads, whose installers got the same Ctrl-C.
+        sys.stderr.flush()
+        os._exit(130)
     return 0
 
 
