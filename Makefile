@@ -10,6 +10,7 @@ ENV ?= sandbox
 # Nothing is written outside the clone: tools find their caches here and never the caller's AWS account.
 export UV_CACHE_DIR := $(CURDIR)/.cache/uv
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin
 export PYTHONPATH :=
 
@@ -40,7 +41,7 @@ down: ## stop every process of the sandbox
 	@if [ -x .venv/bin/python ]; then python -m sandbox down; else echo "nothing is set up, nothing runs"; fi
 
 clean: down ## stop it and remove every trace: sandbox, environments, caches
-	@rm -rf .sandbox .sandbox-test .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible
+	@rm -rf .sandbox .sandbox-test .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible .hypothesis
 	@find . -name __pycache__ -not -path "./.git/*" -prune -exec rm -rf {} +
 	@echo "removed: sandbox, environments, caches, build results"
 

@@ -142,15 +142,15 @@ class Estate:
 
     # -- files ----------------------------------------------------------------------------------------------------
 
-    def call_count(self, *left_out: str) -> dict[str, int]:
-        """AWS calls that reached the endpoint so far, ``read`` and ``write``, without the actions ``left_out``."""
-        count = {"read": 0, "write": 0}
+    def call_count(self) -> dict[str, int]:
+        """AWS calls that reached the endpoint so far: ``read``, ``write``, and ``upload``, the writes of devices."""
+        count = {"read": 0, "write": 0, "upload": 0}
         path = self.settings.home / "calls.jsonl"
         if path.exists():
             with path.open() as lines:
                 for call in map(json.loads, lines):
-                    if call["action"] not in left_out:
-                        count["write" if call["write"] else "read"] += 1
+                    written = "upload" if NAMES.role("device") in (call["caller"] or "") else "write"
+                    count[written if call["write"] else "read"] += 1
         return count
 
     def write_json(self, name: str, value: Any) -> None:

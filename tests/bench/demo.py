@@ -28,14 +28,19 @@ def sandbox(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", *arguments], cwd=CLONE, env={**os.environ, **SETTINGS}, check=True)
 
 
+CALLS = ("read", "write", "upload")
+
+
 def demo() -> list[dict[str, Any]]:
-    """Run the demo twice; returns the steps of the first run, and the second, a no-op, as one row."""
+    """Run the demo; returns its steps, each with seconds and AWS calls."""
     sandbox("sandbox.demo")
     steps: list[dict[str, Any]] = json.loads((HOME / "demo.json").read_text())
-    sandbox("sandbox.demo")
-    again = json.loads((HOME / "demo.json").read_text())
-    calls = {kind: sum(step["aws_calls"][kind] for step in again) for kind in ("read", "write")}
-    return [*steps, {"step": "the whole demo again", "seconds": sum(s["seconds"] for s in again), "aws_calls": calls}]
+    return steps
+
+
+def total(title: str, steps: list[dict[str, Any]]) -> dict[str, Any]:
+    calls = {kind: sum(step["aws_calls"][kind] for step in steps) for kind in CALLS}
+    return {"step": title, "seconds": sum(step["seconds"] for step in steps), "aws_calls": calls}
 
 
 def bytes_by_release() -> dict[str, dict[str, int]]:
@@ -62,23 +67,18 @@ def main() -> None:
     try:
         sandbox("sandbox", "clean")
         steps = demo()
-        whole_s = sum(step["seconds"] for step in steps[:-1])
-        rows: list[tuple[Any, ...]] = [("phase", "seconds", "share", "AWS reads", "AWS writes")]
-        for step in steps:
-            share = f"{step['seconds'] / whole_s:.0%}"
-            calls = step["aws_calls"]
-            rows.append((step["step"], f"{step['seconds']:.1f}", share, calls["read"], calls["write"]))
-        rows.append(("first demo", f"{whole_s:.1f}", "100%", *sums(steps[:-1])))
+        sent = bytes_by_release()
+        first, again = total("first demo", steps), total("the demo again", demo())
+        rows: list[tuple[Any, ...]] = [("phase", "seconds", "share", "AWS reads", "writes", "uploads of devices")]
+        for step in (*steps, first, again):
+            share = f"{step['seconds'] / first['seconds']:.0%}"
+            rows.append((step["step"], f"{step['seconds']:.1f}", share, *(step["aws_calls"][kind] for kind in CALLS)))
         print(f"\n{table(rows)}\n")
         rows = [("release", "devices", "bytes for each device (smallest)", "(largest)")]
-        rows += [(r, len(sent), min(sent.values()), max(sent.values())) for r, sent in bytes_by_release().items()]
+        rows += [(name, len(devices), min(devices.values()), max(devices.values())) for name, devices in sent.items()]
         print(table(rows))
     finally:
         sandbox("sandbox", "clean")
-
-
-def sums(steps: list[dict[str, Any]]) -> tuple[int, int]:
-    return tuple(sum(step["aws_calls"][kind] for step in steps) for kind in ("read", "write"))  # type: ignore[return-value]
 
 
 if __name__ == "__main__":
