@@ -135,7 +135,7 @@ def _home(value: str, mistakes: list[str]) -> Path:
     elif len(os.fsencode(value)) > HOME_LENGTH_MAX:
         mistakes.append(
             f"SANDBOX_HOME: expected at most {HOME_LENGTH_MAX} bytes (Unix sockets below it may have 108), "
-            f"got {len(os.fsencode(value))}: {value}"
+            f"got {len(os.fsencode(value))}: {value}; clone into a shorter path, or set it to a shorter one"
         )
     return home
 

@@ -209,7 +209,8 @@ def ensure(environment: Environment, uv: Path | None) -> str | None:
 
 def set_up(*, dev: bool) -> None:
     check_machine()
-    load()  # a mistake in SANDBOX_* shows before minutes of set-up
+    if not dev:
+        load()  # a mistake in SANDBOX_* shows before minutes of set-up; tests have sandboxes of their own
     install_packages(missing_packages())
     control = DEV if dev or is_complete(DEV) else CONTROL
     wanted = [control, EMULATOR, JUPYTER, WHEELS]
