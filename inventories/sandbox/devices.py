@@ -72,6 +72,7 @@ def device_variables(settings: Settings, number: int) -> dict[str, Any]:
             f"-o UserKnownHostsFile={settings.home}/known_hosts -o GlobalKnownHostsFile=none "
             "-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
         ),
+        "ansible_control_path_dir": str(settings.home / "cp"),  # sockets: the clone's path may be too long for them
         "ansible_remote_tmp": str(root / "tmp/ansible"),
         "ansible_python_interpreter": base_python(),
         "edge_root": str(settings.edge_root(name)),
