@@ -58,6 +58,7 @@ class Enrolled:
             "ansible_user": devices.login_user(),
             "ansible_ssh_private_key_file": str(self.home / "id_ed25519"),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.home}/known_hosts -o GlobalKnownHostsFile=none",
+            "ansible_control_path_dir": str(self.device.root / "tmp/cp"),
             "ansible_remote_tmp": str(self.device.root / "tmp/ansible"),
             "ansible_python_interpreter": os.path.realpath(sys.executable),
             "twinops_env": "sandbox",
