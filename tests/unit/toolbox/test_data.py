@@ -68,10 +68,16 @@ def test_no_decisions_is_an_empty_frame(bucket: str) -> None:
     assert labels(Redshift(None, cluster="c", database="d", db_user="u"), found["record_id"]).empty
 
 
-BAD = [b"", b"not gzip", gzip.compress(b"not JSON\n"), gzip.compress(b'{"device": "d"}\n')]
+# Named, because pytest would name a case after its bytes, and gzip writes the time into them.
+BAD = {
+    "empty": b"",
+    "not gzip": b"not gzip",
+    "not JSON": gzip.compress(b"not JSON\n"),
+    "a field is missing": gzip.compress(b'{"device": "d"}\n'),
+}
 
 
-@pytest.mark.parametrize("body", BAD)
+@pytest.mark.parametrize("body", BAD.values(), ids=BAD)
 def test_a_bad_batch_is_named(bucket: str, body: bytes) -> None:
     key = "decisions/device=d/2026-11-22/1-1.jsonl.gz"
     client("s3").put_object(Bucket=bucket, Key=key, Body=body)
