@@ -83,7 +83,7 @@ bench: setup-dev ## where the time, the AWS calls and the bytes of the demo go
 	@python tests/bench/demo.py
 
 lock: setup-dev ## renew the lock files from the *.in files
-	@for name in uv control dev emulator jupyter device; do \
+	@for name in uv control dev peer emulator jupyter device; do \
 		.cache/tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-emit-find-links --no-emit-index-url locks/$$name.in -o locks/$$name.txt || exit 1; done
 	@for name in requirements runner; do \
