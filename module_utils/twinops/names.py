@@ -10,6 +10,8 @@ from dataclasses import dataclass
 OWNER_TAG = "twinops:owner"
 OWNER = "twinops"
 ENVIRONMENT_TAG = "twinops:environment"
+PART_TAG = "twinops:part"
+"""The role of Ansible that declares a resource: what a run that declares only some parts must leave alone."""
 
 ENVIRONMENTS = ("sandbox", "staging", "production")
 TWINS = ("development", "deployment")

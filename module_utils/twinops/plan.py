@@ -19,7 +19,7 @@ from typing import Any
 
 from .errors import SpecError
 from .names import OWNER, OWNER_TAG
-from .resources import ORDER, Layer, LifecycleConfig, Notebook, Resource
+from .resources import ORDER, Notebook, Resource
 from .status import Condition
 
 CREATE = "create"
@@ -93,8 +93,8 @@ def differing_fields(desired: Resource, observed: Resource) -> tuple[str, ...]:
 
 
 def is_ours(resource: Resource) -> bool:
-    """Whether twinops may remove it. Kinds that AWS cannot tag are ours by their name alone."""
-    return resource.kind in (Layer.kind, LifecycleConfig.kind) or resource.tags.get(OWNER_TAG) == OWNER
+    """Whether twinops may remove it."""
+    return not resource.taggable or resource.tags.get(OWNER_TAG) == OWNER
 
 
 def diff(changes: Iterable[Change]) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Observe, plan, apply, read back: the only place where check mode is decided.
 
 Observing never writes, planning never calls, applying never decides. Resources of one kind are observed and applied in
-parallel (bounded); kinds follow each other in the order of ``resources.ORDER``.
+parallel (bounded); a kind waits for the kinds that it needs.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import TwinopsError
-from ..names import OWNER_TAG
 from ..plan import CREATE, DELETE, Change, Key, Observed, diff, plan
-from ..resources import Resource
+from ..resources import KINDS as RESOURCES
+from ..resources import Resource, made_before, removed_before
 from ..status import STALLED, Condition, summary
 from .kinds import bucket, function, layer, lifecycle_config, log_group, notebook, queue, role, rule, table, topic
-from .session import Aws, explain
+from .owned import Owned, owned
+from .session import Aws, explain, in_order
 
 READ_BACK_PAUSE_S = 1.0
 
@@ -39,7 +39,6 @@ class Kind(Protocol):
     def WORKERS(self) -> int: ...
     @property
     def READ_BACK(self) -> bool: ...
-
     def observe(self, aws: Aws, names: Collection[str]) -> dict[str, Observed]: ...
     def create(self, aws: Aws, change: Change) -> None: ...
     def update(self, aws: Aws, change: Change) -> None: ...
@@ -60,16 +59,20 @@ KINDS: Mapping[str, Kind] = {
     "rule": rule,
 }
 
-_NAMES_BELOW = {"rule": rule.names_below, "log_group": log_group.names_below}
+_UNLISTED = (role, lifecycle_config)
+"""Kinds that AWS does not list by tags: each lists what is ours itself, for the parts that make it."""
 
 
 @dataclass(frozen=True)
-class Family:
-    """All resources of a kind below a prefix that carry a tag. Those that are not desired any more are removed."""
+class Extent:
+    """What besides ``desired`` a run looks at: what twinops owns of the ``parts`` that were declared.
 
-    kind: str
-    prefix: str
-    tag: str = OWNER_TAG
+    What belongs to a removed workflow goes in any case; other orphans are listed, and removed with ``prune``. Kinds
+    that hold data are never pruned: see :func:`remove`.
+    """
+
+    parts: Collection[str] = ()
+    prune: bool = False
 
 
 class ApplyError(TwinopsError):
@@ -85,7 +88,7 @@ def reconcile(
     desired: Iterable[Resource],
     *,
     apply: bool,
-    families: Iterable[Family] = (),
+    extent: Extent = Extent(),
     wait_timeout_s: float = 0,
 ) -> dict[str, Any]:
     """Make AWS what is ``desired``; with ``apply`` false (check mode) only say what that would change.
@@ -94,18 +97,40 @@ def reconcile(
     """
     wanted = tuple(desired)
     keys = {(resource.kind, resource.name) for resource in wanted}
-    families = tuple(families)
-    observed = observe(aws, keys | _members(aws, families))
-    changes = plan(wanted, observed, absent=_outdated(observed, keys, families))
-    return _carry_out(aws, changes, observed, keys, apply=apply, wait_timeout_s=wait_timeout_s)
+    aws.forget()
+    surplus = [each for each in _owned(aws, extent.parts) if each.key not in keys]
+    observed = observe(aws, keys | {each.key for each in surplus})
+    orphans = [each.key for each in surplus if not each.workflow and each.key in observed]
+    prunable = [key for key in orphans if extent.prune and not RESOURCES[key[0]].data]
+    outdated = [each.key for each in surplus if each.workflow] + prunable
+    changes = plan(wanted, observed, absent=outdated)
+    result = _carry_out(aws, changes, observed, keys, apply=apply, wait_timeout_s=wait_timeout_s)
+    return {**result, "orphans": _plain(set(orphans) - set(prunable))}
 
 
-def remove(aws: Aws, unwanted: Iterable[Resource], *, apply: bool) -> dict[str, Any]:
-    """Remove what twinops owns of ``unwanted``; with ``apply`` false only say what that would remove."""
-    keys = [(resource.kind, resource.name) for resource in unwanted]
+def remove(
+    aws: Aws,
+    unwanted: Iterable[Resource],
+    *,
+    apply: bool,
+    extent: Extent = Extent(),
+    with_data: bool = False,
+) -> dict[str, Any]:
+    """Remove ``unwanted`` and all else that twinops owns of the parts; with ``apply`` false only say what that removes.
+
+    Kinds that hold data are kept, and listed as ``kept``, except ``with_data``.
+    """
+    aws.forget()
+    keys = {(resource.kind, resource.name) for resource in unwanted} | {each.key for each in _owned(aws, extent.parts)}
     observed = observe(aws, keys)
-    changes = plan((), observed, absent=keys)
-    return _carry_out(aws, changes, {}, set(), apply=apply, wait_timeout_s=0)
+    kept = {key for key in observed if RESOURCES[key[0]].data and not with_data}
+    changes = plan((), observed, absent=sorted(keys - kept))
+    result = _carry_out(aws, changes, {}, set(), apply=apply, wait_timeout_s=0)
+    return {**result, "kept": _plain(kept)}
+
+
+def _plain(keys: Iterable[Key]) -> list[dict[str, str]]:
+    return [{"kind": kind, "name": name} for kind, name in sorted(keys)]
 
 
 def observe(aws: Aws, keys: Iterable[Key]) -> dict[Key, Observed]:
@@ -126,23 +151,18 @@ def observe(aws: Aws, keys: Iterable[Key]) -> dict[Key, Observed]:
     return {key: found for part in aws.each(observe_kind, names) for key, found in part.items()}
 
 
-def _members(aws: Aws, families: Iterable[Family]) -> set[Key]:
-    members = set()
-    for family in families:
-        try:
-            members |= {(family.kind, name) for name in _NAMES_BELOW[family.kind](aws, family.prefix)}
-        except (BotoCoreError, ClientError) as error:
-            raise explain(error, f"{family.kind} {family.prefix}*") from error
-    return members
-
-
-def _outdated(observed: Mapping[Key, Observed], keys: Collection[Key], families: Iterable[Family]) -> list[Key]:
-    tags = {family.kind: family.tag for family in families}
-    return [
-        key
-        for key, found in observed.items()
-        if key not in keys and tags.get(found.resource.kind) in found.resource.tags
-    ]
+def _owned(aws: Aws, parts: Collection[str]) -> list[Owned]:
+    """What carries our tags, or, where there are none, our names, and belongs to one of ``parts``."""
+    if not parts:
+        return []
+    asked = [kind for kind in _UNLISTED if set(kind.PARTS) & set(parts)]
+    for service in ("resourcegroupstaggingapi", *(service for kind in asked for service in kind.SERVICES)):
+        aws.client(service)
+    try:
+        listings = aws.each(lambda read: read(aws), [owned, *(kind.list_owned for kind in asked)])
+    except (BotoCoreError, ClientError) as error:
+        raise explain(error, f"what twinops owns in {aws.scope.env}") from error
+    return [each for listing in listings for each in listing if not each.part or each.part in parts]
 
 
 def _carry_out(
@@ -168,7 +188,10 @@ def _carry_out(
 
 
 def _apply(aws: Aws, changes: Sequence[Change]) -> None:
-    """Apply in stages: deletions, then kind after kind. A failed stage is the last one."""
+    """Apply deletions, then the rest. What a kind needs comes before it; kinds that need nothing of each other overlap.
+
+    A change that fails keeps what needs it from being tried; all else is done. Raises ApplyError with every failure.
+    """
     done: list[Change] = []
 
     def apply_one(change: Change) -> None:
@@ -180,11 +203,20 @@ def _apply(aws: Aws, changes: Sequence[Change]) -> None:
             raise explain(error, f"{change.kind} {change.name}") from error
         done.append(change)
 
-    for (kind, _), stage in groupby(changes, key=lambda change: (change.kind, change.action == DELETE)):
+    def apply_kind(changes_of_kind: Sequence[Change]) -> None:
+        aws.each(apply_one, changes_of_kind, workers=KINDS[changes_of_kind[0].kind].WORKERS)
+
+    for is_deletion in (True, False):
+        stage: dict[str, list[Change]] = {}
+        for change in changes:
+            if (change.action == DELETE) is is_deletion:
+                stage.setdefault(change.kind, []).append(change)
         try:
-            aws.each(apply_one, stage, workers=KINDS[kind].WORKERS)
+            in_order(apply_kind, stage, removed_before if is_deletion else made_before)
         except TwinopsError as error:
             raise ApplyError(str(error), done) from error
+        finally:
+            aws.forget()
 
 
 def _read_back(

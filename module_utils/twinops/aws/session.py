@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import boto3
 from botocore.config import Config
@@ -19,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 
 from ..errors import TwinopsError
 from ..resources import Scope
+from .pacing import Pacer
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -41,6 +43,8 @@ _ADVICE = {
     "BucketAlreadyExists": "the name belongs to another account: choose another environment or account",
     "BucketNotEmpty": "empty it first; twinops never deletes data",
 }
+
+_PACER = Pacer()  # the rates are the account's: one for the whole process
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -80,6 +84,9 @@ class Aws:
         self._options = {"region": region, "profile": profile, "endpoint_url": endpoint_url}
         self._clients: dict[str, Any] = {}
         self._next_call = itertools.count(1)  # its next() is atomic
+        self._known: dict[str, Any] = {}
+        self._reading: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
         self.calls = 0
         self.archives: dict[str, bytes] = {}  # by digest, as the plan names them
         try:
@@ -102,6 +109,20 @@ class Aws:
             made.meta.events.register("before-send", self._count, unique_id=f"twinops-calls-{id(self)}")
             self._clients[service] = made
         return self._clients[service]
+
+    def once(self, what: str, read: Callable[[], Result]) -> Result:
+        """The answer of ``read``, which several kinds need and one thread asks for; the others wait for it."""
+        with self._lock:
+            reading = self._reading.setdefault(what, threading.Lock())
+        with reading:
+            if what not in self._known:
+                self._known[what] = read()
+        return cast(Result, self._known[what])
+
+    def forget(self, *what: str) -> None:
+        """Let the next :meth:`once` of ``what`` (default: of everything) ask again, because something was changed."""
+        for each in what or list(self._known):
+            self._known.pop(each, None)
 
     def each(self, call: Callable[[Item], Result], items: Iterable[Item], workers: int = 8) -> list[Result]:
         """``call(item)`` for every item, in parallel, in order. All are tried; then their errors are raised as one."""
@@ -127,8 +148,46 @@ class Aws:
         answers = zip(items, self.each(named, items))
         return {item: answer for item, answer in answers if answer is not None}
 
-    def _count(self, **_: object) -> None:
+    def _count(self, event_name: str, **_: Any) -> None:
+        """Called by botocore before each attempt, as ``before-send.<service>.<operation>``."""
+        service, operation = event_name.split(".")[1:3]
+        _PACER.wait(service, operation)
         self.calls = next(self._next_call)
+
+
+def in_order(
+    call: Callable[[Result], object], stages: Mapping[str, Result], before: Callable[[str], Collection[str]]
+) -> None:
+    """``call(stage)`` for each of ``stages``, in parallel, each after those that come ``before`` it.
+
+    What comes after a failed stage is not tried. All errors are raised as one TwinopsError.
+    """
+    finished = {name: threading.Event() for name in stages}
+    failed: dict[str, TwinopsError | None] = {}
+
+    def run(name: str) -> None:
+        try:
+            earlier = [each for each in before(name) if each in stages]
+            for each in earlier:
+                finished[each].wait()
+            if any(each in failed for each in earlier):
+                failed[name] = None
+                return
+            call(stages[name])
+        except TwinopsError as error:
+            failed[name] = error
+        except BaseException:
+            failed[name] = None
+            raise
+        finally:
+            finished[name].set()
+
+    with ThreadPoolExecutor(max_workers=max(1, len(stages))) as pool:
+        for future in [pool.submit(run, name) for name in stages]:
+            future.result()
+    errors = [str(error) for error in failed.values() if error is not None]
+    if errors:
+        raise TwinopsError("\n".join(errors))
 
 
 def error_code(error: ClientError) -> str:

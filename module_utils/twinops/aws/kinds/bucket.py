@@ -9,6 +9,7 @@ from typing import Any, cast
 from ...plan import Change, Observed
 from ...policies import canonical
 from ...resources import Bucket
+from ..owned import tags as tags_of
 from ..session import Aws, absent_as_none
 from .tags import as_pairs, from_pairs
 
@@ -16,6 +17,7 @@ SERVICES = ("s3",)
 WORKERS = 4
 READ_BACK = False
 
+_MISSING = ("404", "NoSuchBucket")
 _PRIVATE = {
     "BlockPublicAcls": True,
     "IgnorePublicAcls": True,
@@ -30,21 +32,26 @@ def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
 
 def _observe(aws: Aws, name: str) -> Observed | None:
     s3 = aws.client("s3")
-    if absent_as_none(s3.head_bucket, "404", "NoSuchBucket", Bucket=name) is None:
+    versioning = absent_as_none(s3.get_bucket_versioning, *_MISSING, Bucket=name)
+    if versioning is None:
         return None
     policy = absent_as_none(s3.get_bucket_policy, "NoSuchBucketPolicy", Bucket=name)
-    tags = absent_as_none(s3.get_bucket_tagging, "NoSuchTagSet", Bucket=name) or {}
     return Observed(
         Bucket(
             name=name,
-            tags=from_pairs(tags.get("TagSet", [])),
-            versioning=s3.get_bucket_versioning(Bucket=name).get("Status", "never enabled"),
+            tags=tags_of(aws, f"arn:{aws.scope.partition}:s3:::{name}", lambda: _tags(s3, name)),
+            versioning=versioning.get("Status", "never enabled"),
             encryption=_encryption(s3, name),
             public_access_blocked=_is_private(s3, name),
             policy=canonical(json.loads(policy["Policy"])) if policy else {},
             lifecycle=_lifecycle(s3, name),
         )
     )
+
+
+def _tags(s3: Any, name: str) -> dict[str, str]:
+    found = absent_as_none(s3.get_bucket_tagging, "NoSuchTagSet", Bucket=name)
+    return from_pairs((found or {}).get("TagSet", []))
 
 
 def _encryption(s3: Any, name: str) -> str:
@@ -77,15 +84,14 @@ def create(aws: Aws, change: Change) -> None:
     # us-east-1 is the default and the only region that must not be named
     where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     aws.client("s3").create_bucket(Bucket=bucket.name, **where)
-    _set(aws, bucket, change.fields, other_tags={})
+    _set(aws, bucket, change.fields)
 
 
 def update(aws: Aws, change: Change) -> None:
-    observed = cast(Observed, change.observed).resource
-    _set(aws, cast(Bucket, change.desired), change.fields, other_tags=dict(observed.tags))
+    _set(aws, cast(Bucket, change.desired), change.fields)
 
 
-def _set(aws: Aws, bucket: Bucket, fields: tuple[str, ...], other_tags: dict[str, str]) -> None:
+def _set(aws: Aws, bucket: Bucket, fields: tuple[str, ...]) -> None:
     s3, name = aws.client("s3"), bucket.name
     if "public_access_blocked" in fields:
         s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=_PRIVATE)
@@ -99,9 +105,17 @@ def _set(aws: Aws, bucket: Bucket, fields: tuple[str, ...], other_tags: dict[str
     if "lifecycle" in fields:
         rules = {"Rules": list(bucket.lifecycle)}
         s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration=rules)
-    if "tags" in fields:  # S3 replaces the whole set
-        s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": as_pairs({**other_tags, **bucket.tags})})
+    if "tags" in fields:  # S3 replaces the whole set, others' tags included
+        s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": as_pairs({**_tags(s3, name), **bucket.tags})})
 
 
 def delete(aws: Aws, change: Change) -> None:
-    absent_as_none(aws.client("s3").delete_bucket, "404", "NoSuchBucket", Bucket=change.name)
+    """Its content first: who plans the removal of a kind with ``data`` has asked for that."""
+    s3, name = aws.client("s3"), change.name
+    pages = s3.get_paginator("list_object_versions").paginate(Bucket=name)
+    for page in absent_as_none(lambda: list(pages), *_MISSING) or []:
+        versions = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        objects = [{"Key": version["Key"], "VersionId": version["VersionId"]} for version in versions]
+        if objects:
+            s3.delete_objects(Bucket=name, Delete={"Objects": objects, "Quiet": True})
+    absent_as_none(s3.delete_bucket, *_MISSING, Bucket=name)

@@ -28,6 +28,7 @@ def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
 
 def create(aws: Aws, change: Change) -> None:
     layer = cast(Layer, change.desired)
+    aws.forget(_memory(layer.name))
     aws.client("lambda").publish_layer_version(
         LayerName=layer.name, Description=f"{_DIGEST}{layer.sha256}", Content={"ZipFile": aws.archives[layer.sha256]}
     )
@@ -59,9 +60,17 @@ def references(aws: Aws, names: Collection[str]) -> dict[str, str]:
 
 def _versions(aws: Aws, name: str) -> list[dict[str, Any]]:
     """All versions, the newest first. AWS answers an unknown layer with an empty list."""
-    pages = aws.client("lambda").get_paginator("list_layer_versions").paginate(LayerName=name)
-    versions = [version for page in pages for version in page["LayerVersions"]]
-    return sorted(versions, key=lambda version: int(version["Version"]), reverse=True)
+
+    def read() -> list[dict[str, Any]]:
+        pages = aws.client("lambda").get_paginator("list_layer_versions").paginate(LayerName=name)
+        versions = [version for page in pages for version in page["LayerVersions"]]
+        return sorted(versions, key=lambda version: int(version["Version"]), reverse=True)
+
+    return aws.once(_memory(name), read)
+
+
+def _memory(name: str) -> str:
+    return f"versions of layer {name}"
 
 
 def _digest(version: dict[str, Any]) -> str:

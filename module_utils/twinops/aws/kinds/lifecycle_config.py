@@ -8,12 +8,16 @@ from typing import Any, cast
 
 from ...plan import Change, Observed
 from ...resources import LifecycleConfig
+from ..owned import Owned
 from ..session import Aws
 from .notebook import absent_as_none
 
 SERVICES = ("sagemaker",)
 WORKERS = 2
 READ_BACK = False
+PARTS = ("twins",)
+
+_LISTED = "NotebookInstanceLifecycleConfigs"
 
 
 def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
@@ -29,6 +33,14 @@ def _observe(aws: Aws, name: str) -> Observed | None:
         return None
     scripts = [base64.b64decode(step["Content"]).decode() for step in answer.get("OnStart", [])]
     return Observed(LifecycleConfig(name=name, tags={}, on_start="".join(scripts)))
+
+
+def list_owned(aws: Aws) -> list[Owned]:
+    """By their names: they have no tags."""
+    sagemaker, prefix = aws.client("sagemaker"), aws.scope.names.prefix
+    pages = sagemaker.get_paginator("list_notebook_instance_lifecycle_configs").paginate(NameContains=prefix)
+    names = [each["NotebookInstanceLifecycleConfigName"] for page in pages for each in page[_LISTED]]
+    return [Owned((LifecycleConfig.kind, name), PARTS[0], "") for name in names if name.startswith(prefix)]
 
 
 def create(aws: Aws, change: Change) -> None:

@@ -7,6 +7,7 @@ from typing import cast
 
 from ...plan import Change, Observed
 from ...resources import LogGroup
+from ..owned import tags as tags_of
 from ..session import Aws, absent_as_none
 from .listing import common_prefix
 
@@ -18,15 +19,18 @@ _MISSING = "ResourceNotFoundException"
 
 
 def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
-    """One listing for all of them, then the tags of each."""
-    retentions = {name: days for name, days in _retentions(aws, common_prefix(names)).items() if name in names}
-    found = list(retentions)
-    tags = aws.each(lambda name: _tags(aws, name), found)
-    return {name: Observed(LogGroup(name, own, retentions[name])) for name, own in zip(found, tags)}
-
-
-def names_below(aws: Aws, prefix: str) -> list[str]:
-    return list(_retentions(aws, prefix))
+    """One listing for all below the same folder (/aws/lambda, /twinops/<env>)."""
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        folders.setdefault(name.split("/")[1], []).append(name)
+    found = [
+        (name, days)
+        for members in folders.values()
+        for name, days in _retentions(aws, common_prefix(members)).items()
+        if name in names
+    ]
+    own = aws.each(lambda group: tags_of(aws, _arn(aws, group[0]), lambda: _tags(aws, group[0])), found)
+    return {name: Observed(LogGroup(name, its, days)) for (name, days), its in zip(found, own)}
 
 
 def create(aws: Aws, change: Change) -> None:

@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from ...plan import Change, Observed
 from ...resources import Notebook
 from ...status import RECONCILING, STALLED, Condition
+from ..owned import tags as tags_of
 from ..session import Aws, until, until_accepted
 from .tags import as_pairs, from_pairs
 
@@ -47,7 +48,7 @@ def _observe(aws: Aws, name: str) -> Observed | None:
     return Observed(
         Notebook(
             name=name,
-            tags=from_pairs(sagemaker.list_tags(ResourceArn=arn).get("Tags", [])),
+            tags=tags_of(aws, arn, lambda: from_pairs(sagemaker.list_tags(ResourceArn=arn).get("Tags", []))),
             role=found["RoleArn"],
             instance_type=found["InstanceType"],
             volume_size_gb=found["VolumeSizeInGB"],

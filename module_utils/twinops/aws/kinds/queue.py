@@ -9,6 +9,7 @@ from typing import Any, cast
 from ...plan import Change, Observed
 from ...policies import canonical
 from ...resources import Queue
+from ..owned import tags as tags_of
 from ..session import Aws, absent_as_none, until_accepted
 
 SERVICES = ("sqs",)
@@ -24,16 +25,16 @@ def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
 
 def _observe(aws: Aws, name: str) -> Observed | None:
     sqs = aws.client("sqs")
-    found = absent_as_none(sqs.get_queue_url, *_MISSING, QueueName=name)
+    url = f"{sqs.meta.endpoint_url}/{aws.scope.account}/{name}"  # AWS's own form, without asking for it
+    wanted = ["MessageRetentionPeriod", "SqsManagedSseEnabled", "Policy"]
+    found = absent_as_none(sqs.get_queue_attributes, *_MISSING, QueueUrl=url, AttributeNames=wanted)
     if found is None:
         return None
-    url = found["QueueUrl"]
-    wanted = ["MessageRetentionPeriod", "SqsManagedSseEnabled", "Policy"]
-    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=wanted).get("Attributes", {})
+    attributes = found.get("Attributes", {})
     return Observed(
         Queue(
             name=name,
-            tags=sqs.list_queue_tags(QueueUrl=url).get("Tags", {}),
+            tags=tags_of(aws, aws.scope.arn("sqs", name), lambda: sqs.list_queue_tags(QueueUrl=url).get("Tags", {})),
             retention_s=int(attributes.get("MessageRetentionPeriod", 0)),
             encrypted=attributes.get("SqsManagedSseEnabled") == "true",
             policy=canonical(json.loads(attributes["Policy"])) if attributes.get("Policy") else {},

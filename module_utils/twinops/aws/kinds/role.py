@@ -1,74 +1,118 @@
-"""IAM roles with one inline policy, named like the role."""
+"""IAM roles with all their policies."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from ...plan import Change, Observed
 from ...policies import canonical
 from ...resources import Role
+from ..owned import Owned, owned_by_tags
 from ..session import Aws, absent_as_none
 from .tags import as_pairs, from_pairs
 
 SERVICES = ("iam",)
 WORKERS = 4
 READ_BACK = False
+PARTS = ("env", "airflow")
 
 _MISSING = "NoSuchEntity"
 
 
 def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
-    return aws.found(lambda name: _observe(aws, name), names)
+    """One listing has the roles of the account with their policies, where asking for each takes four calls."""
+    return {name: _observed(role) for name, role in account_roles(aws).items() if name in names}
 
 
-def _observe(aws: Aws, name: str) -> Observed | None:
-    iam = aws.client("iam")
-    answer = absent_as_none(iam.get_role, _MISSING, RoleName=name)
-    if answer is None:
-        return None
-    role = cast(dict[str, Any], answer)["Role"]
-    inline = absent_as_none(iam.get_role_policy, _MISSING, RoleName=name, PolicyName=name)
+def list_owned(aws: Aws) -> list[Owned]:
+    tags = {name: from_pairs(role.get("Tags", [])) for name, role in account_roles(aws).items()}
+    return [found for name, its in tags.items() if (found := owned_by_tags(aws, (Role.kind, name), its))]
+
+
+def account_roles(aws: Aws) -> dict[str, dict[str, Any]]:
+    """Name -> RoleDetail of IAM's GetAccountAuthorizationDetails, with policies decoded."""
+
+    def read() -> dict[str, dict[str, Any]]:
+        pages = aws.client("iam").get_paginator("get_account_authorization_details").paginate(Filter=["Role"])
+        return {role["RoleName"]: role for page in pages for role in page["RoleDetailList"]}
+
+    return aws.once("roles", read)
+
+
+def _observed(role: Mapping[str, Any]) -> Observed:
     return Observed(
         Role(
-            name=name,
+            name=role["RoleName"],
             tags=from_pairs(role.get("Tags", [])),
-            description=role.get("Description", ""),
             trust=canonical(role["AssumeRolePolicyDocument"]),
-            policy=canonical(inline["PolicyDocument"]) if inline else {},
+            policies={
+                policy["PolicyName"]: canonical(policy["PolicyDocument"]) for policy in role.get("RolePolicyList", [])
+            },
+            attached=tuple(sorted(policy["PolicyArn"] for policy in role.get("AttachedManagedPolicies", []))),
+            boundary=role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", ""),
         )
     )
 
 
 def create(aws: Aws, change: Change) -> None:
     role = cast(Role, change.desired)
+    boundary = {"PermissionsBoundary": role.boundary} if role.boundary else {}
     aws.client("iam").create_role(
         RoleName=role.name,
         Description=role.description,
         AssumeRolePolicyDocument=json.dumps(role.trust),
         Tags=as_pairs(role.tags),
+        **boundary,
     )
-    _put_policy(aws, role)
+    _set_policies(aws, role, {})
+    _set_attached(aws, role, ())
 
 
 def update(aws: Aws, change: Change) -> None:
     iam, role = aws.client("iam"), cast(Role, change.desired)
-    if "description" in change.fields:
-        iam.update_role(RoleName=role.name, Description=role.description)
+    observed = cast(Role, cast(Observed, change.observed).resource)
+    if "boundary" in change.fields:  # first: it limits what the new policies give
+        _set_boundary(iam, role)
     if "trust" in change.fields:
         iam.update_assume_role_policy(RoleName=role.name, PolicyDocument=json.dumps(role.trust))
-    if "policy" in change.fields:
-        _put_policy(aws, role)
+    if "policies" in change.fields:
+        _set_policies(aws, role, observed.policies)
+    if "attached" in change.fields:
+        _set_attached(aws, role, observed.attached)
     if "tags" in change.fields:
         iam.tag_role(RoleName=role.name, Tags=as_pairs(role.tags))
 
 
 def delete(aws: Aws, change: Change) -> None:
+    iam, role = aws.client("iam"), cast(Role, cast(Observed, change.observed).resource)
+    for name in role.policies:
+        absent_as_none(iam.delete_role_policy, _MISSING, RoleName=role.name, PolicyName=name)
+    for arn in role.attached:
+        absent_as_none(iam.detach_role_policy, _MISSING, RoleName=role.name, PolicyArn=arn)
+    absent_as_none(iam.delete_role, _MISSING, RoleName=role.name)
+
+
+def _set_policies(aws: Aws, role: Role, current: Mapping[str, Any]) -> None:
     iam = aws.client("iam")
-    absent_as_none(iam.delete_role_policy, _MISSING, RoleName=change.name, PolicyName=change.name)
-    absent_as_none(iam.delete_role, _MISSING, RoleName=change.name)
+    for name in current.keys() - role.policies.keys():
+        absent_as_none(iam.delete_role_policy, _MISSING, RoleName=role.name, PolicyName=name)
+    for name, document in role.policies.items():
+        if current.get(name) != document:
+            iam.put_role_policy(RoleName=role.name, PolicyName=name, PolicyDocument=json.dumps(document))
 
 
-def _put_policy(aws: Aws, role: Role) -> None:
-    aws.client("iam").put_role_policy(RoleName=role.name, PolicyName=role.name, PolicyDocument=json.dumps(role.policy))
+def _set_attached(aws: Aws, role: Role, current: Collection[str]) -> None:
+    iam = aws.client("iam")
+    for arn in sorted(set(current) - set(role.attached)):
+        absent_as_none(iam.detach_role_policy, _MISSING, RoleName=role.name, PolicyArn=arn)
+    for arn in sorted(set(role.attached) - set(current)):
+        iam.attach_role_policy(RoleName=role.name, PolicyArn=arn)
+
+
+def _set_boundary(iam: Any, role: Role) -> None:
+    if role.boundary:
+        iam.put_role_permissions_boundary(RoleName=role.name, PermissionsBoundary=role.boundary)
+    else:
+        absent_as_none(iam.delete_role_permissions_boundary, _MISSING, RoleName=role.name)

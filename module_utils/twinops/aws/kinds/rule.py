@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from ...plan import Change, Observed
 from ...resources import Rule
+from ..owned import tags as tags_of
 from ..session import Aws, absent_as_none
 from .listing import common_prefix
 from .tags import as_pairs, from_pairs
@@ -28,10 +29,6 @@ def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
     return {found.resource.name: found for found in observed}
 
 
-def names_below(aws: Aws, prefix: str) -> list[str]:
-    return [rule["Name"] for rule in _rules(aws, prefix)]
-
-
 def _observe(aws: Aws, rule: dict[str, Any]) -> Observed:
     events = aws.client("events")
     targets = events.list_targets_by_rule(Rule=rule["Name"])["Targets"]
@@ -39,7 +36,9 @@ def _observe(aws: Aws, rule: dict[str, Any]) -> Observed:
     return Observed(
         Rule(
             name=rule["Name"],
-            tags=from_pairs(events.list_tags_for_resource(ResourceARN=rule["Arn"])["Tags"]),
+            tags=tags_of(
+                aws, rule["Arn"], lambda: from_pairs(events.list_tags_for_resource(ResourceARN=rule["Arn"])["Tags"])
+            ),
             description=rule.get("Description", ""),
             enabled=rule.get("State") == "ENABLED",
             schedule=rule.get("ScheduleExpression", ""),

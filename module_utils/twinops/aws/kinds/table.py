@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from ...plan import Change, Observed
 from ...resources import Table
+from ..owned import tags as tags_of
 from ..session import Aws, absent_as_none, until, until_accepted
 from .tags import as_pairs, from_pairs
 
@@ -34,7 +35,7 @@ def _observe(aws: Aws, name: str) -> Observed | None:
     return Observed(
         Table(
             name=name,
-            tags=from_pairs(dynamodb.list_tags_of_resource(ResourceArn=table["TableArn"]).get("Tags", [])),
+            tags=tags_of(aws, table["TableArn"], lambda: _tags(dynamodb, table["TableArn"])),
             key=_key(table["KeySchema"]),
             indexes={
                 index["IndexName"]: _key(index["KeySchema"])
@@ -119,6 +120,10 @@ def _is_active(dynamodb: Any, name: str) -> Callable[[], bool]:
         return table["TableStatus"] == "ACTIVE" and all(index["IndexStatus"] == "ACTIVE" for index in indexes)
 
     return check
+
+
+def _tags(dynamodb: Any, arn: str) -> dict[str, str]:
+    return from_pairs(dynamodb.list_tags_of_resource(ResourceArn=arn).get("Tags", []))
 
 
 def _key(schema: Sequence[Mapping[str, str]]) -> tuple[str, ...]:

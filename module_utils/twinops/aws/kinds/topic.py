@@ -11,6 +11,7 @@ from typing import Any, cast
 from ...plan import Change, Observed
 from ...resources import Topic
 from ...status import RECONCILING, Condition
+from ..owned import tags as tags_of
 from ..session import Aws, absent_as_none
 from .tags import as_pairs, from_pairs
 
@@ -28,15 +29,14 @@ def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
 
 def _observe(aws: Aws, name: str) -> Observed | None:
     sns, arn = aws.client("sns"), _arn(aws, name)
-    tags = absent_as_none(sns.list_tags_for_resource, *_MISSING, ResourceArn=arn)
-    if tags is None:
+    if absent_as_none(sns.get_topic_attributes, *_MISSING, TopicArn=arn) is None:
         return None
     subscriptions = _mail_subscriptions(sns, arn)
     pending = tuple(sorted(address for address, subscription in subscriptions.items() if subscription == _PENDING))
     return Observed(
         Topic(
             name=name,
-            tags=from_pairs(tags["Tags"]),
+            tags=tags_of(aws, arn, lambda: from_pairs(sns.list_tags_for_resource(ResourceArn=arn)["Tags"])),
             mail_to=tuple(sorted(subscriptions)),
             unconfirmed=pending,
         ),

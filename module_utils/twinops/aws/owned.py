@@ -1,0 +1,83 @@
+"""What twinops owns in an account, by its tags: one listing for all services.
+
+The listing (Resource Groups Tagging API, ``GetResources``) lags some seconds behind. So a resource that it knows is
+taken from it, and one that it does not know is asked for its tags itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..desired import WORKFLOW_TAG
+from ..names import ENVIRONMENT_TAG, OWNER, OWNER_TAG, PART_TAG
+from ..plan import Key
+from .kinds.tags import from_pairs
+from .session import Aws
+
+_NAMED = (
+    # service, start of the resource, kind; what follows the start is its name
+    ("s3", "", "bucket"),
+    ("dynamodb", "table/", "table"),
+    ("sns", "", "topic"),
+    ("sqs", "", "queue"),
+    ("lambda", "function:", "function"),
+    ("events", "rule/", "rule"),
+    ("logs", "log-group:", "log_group"),
+    ("sagemaker", "notebook-instance/", "notebook"),
+)
+_ARN = re.compile(r"arn:[^:]*:(?P<service>[^:]*):[^:]*:[^:]*:(?P<resource>.*)")
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A resource that carries our tags. ``workflow`` is empty where it belongs to no single one."""
+
+    key: Key
+    part: str
+    workflow: str
+
+
+def tags(aws: Aws, arn: str, read: Callable[[], Mapping[str, str]]) -> dict[str, str]:
+    """The tags of ``arn``: from the listing, or by ``read`` where the listing does not know it."""
+    found = _listing(aws).get(arn)
+    return dict(read() if found is None else found)
+
+
+def owned(aws: Aws) -> list[Owned]:
+    """Everything that carries the tags of twinops in this environment, as far as AWS can list it by tags."""
+    found = [(key_of(arn, its), its) for arn, its in sorted(_listing(aws).items())]
+    return [each for key, its in found if key and (each := owned_by_tags(aws, key, its))]
+
+
+def owned_by_tags(aws: Aws, key: Key, its: Mapping[str, str]) -> Owned | None:
+    """``key`` as one of ours, if its tags say that it belongs to this environment."""
+    if its.get(OWNER_TAG) != OWNER or its.get(ENVIRONMENT_TAG) != aws.scope.env:
+        return None
+    return Owned(key, its.get(PART_TAG, ""), its.get(WORKFLOW_TAG, ""))
+
+
+def key_of(arn: str, own_tags: Mapping[str, str]) -> Key | None:
+    """Kind and name of an ARN; None for what is no kind of ours. EC2's identifiers say nothing: their tag Name does."""
+    match = _ARN.fullmatch(arn)
+    if match is None:
+        return None
+    service, resource = match["service"], match["resource"]
+    for known_service, start, kind in _NAMED:
+        if service == known_service and resource.startswith(start):
+            name = resource.removeprefix(start)
+            return None if "/" in name and kind == "bucket" else (kind, name)
+    return None
+
+
+def _listing(aws: Aws) -> dict[str, dict[str, str]]:
+    return aws.once("tagged", lambda: _list(aws))
+
+
+def _list(aws: Aws) -> dict[str, dict[str, str]]:
+    wanted = [{"Key": ENVIRONMENT_TAG, "Values": [aws.scope.env]}]
+    pages = aws.client("resourcegroupstaggingapi").get_paginator("get_resources").paginate(TagFilters=wanted)
+    return {
+        entry["ResourceARN"]: from_pairs(entry["Tags"]) for page in pages for entry in page["ResourceTagMappingList"]
+    }

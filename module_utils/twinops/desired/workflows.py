@@ -1,0 +1,136 @@
+"""What starts workflow runs: one rule a workflow, and the functions that serve all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from .. import policies
+from ..errors import SpecError
+from ..resources import Function, Layer, LogGroup, Queue, Resource, Rule
+from .common import Estate, Options, Workflow
+from .observability import RETENTION_DAYS
+
+PART = "workflows"
+
+OPTIONS = {
+    "runtime": {"type": "str", "default": "python3.12"},
+    "retention_days": {"type": "int", "default": 365, "choices": RETENTION_DAYS},
+}
+
+INPUT_TEMPLATE_LIMIT = 8192
+"""Characters of the input template of a rule's target (AWS)."""
+
+DEAD_LETTER_RETENTION_S = 14 * 24 * 3600  # the longest AWS offers: a person has to look at them
+FUNCTION_TIMEOUT_S = 60
+FUNCTION_MEMORY_MB = 512
+MAX_EVENT_AGE_S = 3600
+
+
+def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
+    """Raises SpecError for a workflow whose rule AWS would not take."""
+    log_groups = [workflow_log_group(estate, each, options["retention_days"]) for each in estate.workflows]
+    rules = [rule(estate, each) for each in estate.workflows]
+    return (*dispatcher(estate, options["runtime"]), *log_groups, *rules)
+
+
+def workflow_log_group(estate: Estate, workflow: Workflow, retention_days: int) -> LogGroup:
+    return LogGroup(
+        name=estate.scope.names.workflow_log_group(workflow.name),
+        tags=estate.tags(PART, workflow.name),
+        retention_days=retention_days,
+    )
+
+
+def rule(estate: Estate, workflow: Workflow) -> Rule:
+    """The rule of a workflow. Its input names the workflow, so that one function serves them all.
+
+    Raises SpecError if the input is larger than AWS takes.
+    """
+    scope, template = estate.scope, input_template(workflow, estate.git_sha)
+    if len(template) > INPUT_TEMPLATE_LIMIT:
+        where = f"workflows/{workflow.name}/workflow.yml"
+        raise SpecError([f"{where}: expected an input template of at most {INPUT_TEMPLATE_LIMIT}, got {len(template)}"])
+    return Rule(
+        name=scope.names.rule(workflow.name),
+        tags=estate.tags(PART, workflow.name),
+        description=workflow.description,
+        enabled=True,
+        schedule=workflow.schedule or "",
+        pattern=dict(workflow.event or {}),
+        target=scope.function_arn("dispatch"),
+        input_paths={"id": "$.id", "time": "$.time", "type": "$.detail-type", "detail": "$.detail"},
+        input_template=template,
+        dead_letters=scope.dead_letters_arn,
+    )
+
+
+def input_template(workflow: Workflow, git_sha: str) -> str:
+    """What EventBridge sends to the dispatcher. ``<…>`` are filled in by EventBridge, which quotes strings itself."""
+    constants = {"git_sha": git_sha, "timeout_s": workflow.timeout_s, "idempotent": workflow.idempotent}
+    pairs = [
+        f'"workflow": {json.dumps(workflow.name)}',
+        '"event_id": <id>',
+        '"time": <time>',
+        '"detail-type": <type>',
+        '"detail": <detail>',
+        *(f'"{key}": {json.dumps(value)}' for key, value in constants.items()),
+    ]
+    return "{" + ", ".join(pairs) + "}"
+
+
+def dispatcher(estate: Estate, runtime: str) -> tuple[Resource, ...]:
+    """The one function that serves all workflows, its backup, their layer, and the queue of what neither could deliver.
+
+    The backup comes before the dispatcher, whose on-failure destination it is.
+    """
+    scope, code = estate.scope, estate.code
+    queue = Queue(
+        name=scope.names.dead_letters,
+        tags=estate.tags(PART),
+        retention_s=DEAD_LETTER_RETENTION_S,
+        encrypted=True,
+        policy=policies.dead_letters(scope),
+    )
+    layer = Layer(name=scope.names.layer, tags={}, sha256=code.layer_sha256)
+    backup = _function(estate, runtime, "backup", on_failure=scope.dead_letters_arn, permissions={})
+    from_rules = {"rules": ("events.amazonaws.com", scope.arn("events", f"rule/{scope.names.prefix}*"))}
+    dispatch = _function(estate, runtime, "dispatch", on_failure=scope.function_arn("backup"), permissions=from_rules)
+    return (queue, layer, backup, dispatch)
+
+
+def _function(
+    estate: Estate,
+    runtime: str,
+    purpose: str,
+    *,
+    on_failure: str,
+    permissions: Mapping[str, tuple[str, str]],
+) -> Function:
+    descriptions = {
+        "dispatch": "Starts a workflow run on the deployment twin.",
+        "backup": "Starts a run that the dispatcher could not start, or one asked for by hand.",
+    }
+    scope, code = estate.scope, estate.code
+    return Function(
+        name=scope.names.function(purpose),
+        tags=estate.tags(PART),
+        description=descriptions[purpose],
+        code_sha256=code.code_sha256,
+        handler=f"dispatch.handler.{purpose}",
+        runtime=runtime,
+        role=scope.role_arn("dispatch"),
+        layer=f"{scope.names.layer}@{code.layer_sha256}",
+        memory_mb=FUNCTION_MEMORY_MB,
+        timeout_s=FUNCTION_TIMEOUT_S,
+        environment={
+            "TWINOPS_ENV": scope.env,
+            "LEDGER_TABLE": scope.names.ledger,
+            "TWIN": scope.names.twin("deployment"),
+            "TOPIC_ARN": scope.topic_arn,
+        },
+        retries=1,
+        max_event_age_s=MAX_EVENT_AGE_S,
+        on_failure=on_failure,
+        permissions=permissions,
+    )

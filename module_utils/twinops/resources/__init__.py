@@ -1,0 +1,69 @@
+"""What an environment consists of: one frozen dataclass a kind of AWS resource.
+
+A desired and an observed resource have the same type, so that a plan is a comparison of two values, field by field.
+Every field is one that twinops owns: it is set on creation, compared on every run and repaired when it differs.
+What nobody declared here (a colleague's tag, a resource policy) is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .access import Role
+from .base import Json, Resource, Scope
+from .notifications import Topic
+from .observability import LogGroup
+from .storage import Bucket, Table
+from .twins import LifecycleConfig, Notebook
+from .workflows import Function, Layer, Queue, Rule
+
+__all__ = [
+    "KINDS",
+    "ORDER",
+    "Bucket",
+    "Function",
+    "Json",
+    "Layer",
+    "LifecycleConfig",
+    "LogGroup",
+    "Notebook",
+    "Queue",
+    "Resource",
+    "Role",
+    "Rule",
+    "Scope",
+    "Table",
+    "Topic",
+    "made_before",
+    "removed_before",
+]
+
+KINDS: Mapping[str, type[Resource]] = {
+    each.kind: each
+    for each in (
+        Role,
+        Queue,
+        Bucket,
+        Table,
+        Topic,
+        LogGroup,
+        Layer,
+        Function,
+        LifecycleConfig,
+        Notebook,
+        Rule,
+    )
+}
+
+ORDER = tuple(KINDS)
+"""Kinds in the order in which they are made: each after those that it ``needs``. Removal goes the opposite way."""
+
+
+def made_before(kind: str) -> frozenset[str]:
+    """All kinds that ``kind`` needs, directly or not."""
+    return frozenset(KINDS[kind].needs).union(*(made_before(each) for each in KINDS[kind].needs))
+
+
+def removed_before(kind: str) -> frozenset[str]:
+    """All kinds that need ``kind``, directly or not."""
+    return frozenset(each for each in KINDS if kind in made_before(each))

@@ -1,0 +1,88 @@
+"""The base of all kinds of resources, and the scope from which their names and ARNs follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from ..names import Names
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The environment, account and region that resources are for. ARNs follow from names, before anything exists."""
+
+    env: str
+    account: str
+    region: str
+    partition: str = "aws"
+
+    @property
+    def names(self) -> Names:
+        return Names(self.env, self.account)
+
+    def arn(self, service: str, resource: str) -> str:
+        """ARN of a regional resource, such as ``arn("sns", topic_name)``."""
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
+
+    def role_arn(self, purpose: str) -> str:
+        return f"arn:{self.partition}:iam::{self.account}:role/{self.names.role(purpose)}"
+
+    def bucket_arn(self, purpose: str) -> str:
+        return f"arn:{self.partition}:s3:::{self.names.bucket(purpose)}"
+
+    def function_arn(self, purpose: str) -> str:
+        return self.arn("lambda", f"function:{self.names.function(purpose)}")
+
+    def twin_arn(self, twin: str) -> str:
+        return self.arn("sagemaker", f"notebook-instance/{self.names.twin(twin)}")
+
+    @property
+    def ledger_arn(self) -> str:
+        return self.arn("dynamodb", f"table/{self.names.ledger}")
+
+    @property
+    def topic_arn(self) -> str:
+        return self.arn("sns", self.names.topic)
+
+    @property
+    def dead_letters_arn(self) -> str:
+        return self.arn("sqs", self.names.dead_letters)
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Base of all kinds. ``tags`` are those twinops sets; others on the resource are kept."""
+
+    kind: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Kinds that have to be there first, and that can only be removed afterwards."""
+    immutable: ClassVar[frozenset[str]] = frozenset()
+    """Fields that AWS cannot change in place."""
+    taggable: ClassVar[bool] = True
+    """Whether AWS can tag it. What it cannot is ours by its name alone."""
+    data: ClassVar[bool] = False
+    """Whether removing it loses what people or machines have stored in it."""
+
+    name: str
+    tags: Mapping[str, str]
+
+    def values(self) -> dict[str, Any]:
+        """The owned fields, without the name."""
+        names = (each.name for each in fields(self) if each.metadata.get("owned", True))
+        return {name: getattr(self, name) for name in names if name != "name"}
+
+    def differs(self, field_name: str, observed: Resource) -> bool:
+        """Whether ``observed`` has to be changed in this field to become what ``self`` says."""
+        if field_name == "tags":
+            return any(observed.tags.get(key) != value for key, value in self.tags.items())
+        return bool(getattr(self, field_name) != getattr(observed, field_name))
+
+    def obstacle(self, field_name: str, observed: Resource) -> str:
+        """Why AWS cannot make ``observed`` what ``self`` says in this field; empty if it can."""
+        if field_name in self.immutable:
+            return "AWS cannot change it in place; save its content, remove it and rerun"
+        return ""
