@@ -13,7 +13,17 @@ from hypercorn.config import Config
 from ministack import app as ministack_app
 from ministack.core import iam_actions
 
-from sandbox.emulator import credentials, event_rules, iam_context, lambda_roles, moto_bridge, root_key, unsupported
+from sandbox.emulator import (
+    credentials,
+    ec2,
+    event_rules,
+    iam_context,
+    lambda_roles,
+    moto_bridge,
+    root_key,
+    tagging,
+    unsupported,
+)
 from sandbox.emulator.answers import Answer
 from sandbox.emulator.calls import CallLog, Message, Receive, Send
 from sandbox.emulator.events import AsynchronousInvocations
@@ -42,6 +52,7 @@ async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.
     unsupported.teach_router()
     ministack_app.SERVICE_HANDLERS.update(
         {
+            "ec2": ec2.Ec2().handle,
             "sagemaker": notebooks.handle,
             "redshift": moto_bridge.handler("redshift"),
             "redshift-data": redshift_data.handle,
@@ -49,6 +60,8 @@ async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.
     )
     unsupported.install()
     sns_mail.install()
+    ec2.install()
+    tagging.install()
     root_key.install()
     lambda_roles.install()
     event_rules.install()

@@ -13,7 +13,7 @@ from typing import Any
 from ministack import app as ministack_app
 from ministack.core import router
 
-from sandbox.emulator import answers
+from sandbox.emulator import answers, ec2
 from sandbox.emulator.answers import Answer
 from sandbox.emulator.calls import identify
 
@@ -23,6 +23,7 @@ OFFERED = frozenset(
         "sts",
         "s3",
         "dynamodb",
+        "ec2",
         "sns",
         "sqs",
         "lambda",
@@ -54,7 +55,6 @@ REFUSED = {
     },
     "monitoring": {
         "PutAnomalyDetector": "no anomaly would be detected",
-        "PutCompositeAlarm": "composite alarms are not evaluated",
     },
 }
 
@@ -82,6 +82,8 @@ def install() -> None:
 
 def refusal(service: str, action: str, body: bytes) -> str | None:
     """Why an operation of an offered service is refused; None when it is emulated."""
+    if service == "ec2" and action not in ec2.ACTIONS:
+        return "nothing would happen"
     if service == "redshift" and action not in REDSHIFT_ACTIONS:
         return "only the record of a cluster is kept"
     if service == "logs" and action == "StartQuery":

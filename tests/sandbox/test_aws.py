@@ -325,7 +325,8 @@ def test_cloudwatch_metrics_are_kept(aws: Aws) -> None:
         ("emr", "list_clusters", {}),
         ("redshift-serverless", "list_workgroups", {}),
         ("codecommit", "list_repositories", {}),
-        ("ec2", "describe_instances", {}),
+        ("ec2", "describe_transit_gateways", {}),
+        ("batch", "describe_job_queues", {}),
         ("iot", "list_things", {}),
         ("sagemaker", "list_training_jobs", {}),
         (

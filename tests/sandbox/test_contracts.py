@@ -105,7 +105,19 @@ FUNCTIONS: dict[str, dict[str, list[str]]] = {
         "_create_function": ["data"],
         "_update_config": ["name", "data"],
     },
+    "ministack.services.ssm": {"_public_parameter": ["name"]},
+    "ministack.services.tagging": {"resource_tags": ["arn"], "_get_resources": ["data"]},
     "moto.backends": {"get_backend": ["name"]},
+    "moto.ec2.utils": {
+        "filter_iam_instance_profiles": [
+            "account_id",
+            "partition",
+            "iam_instance_profile_arn",
+            "iam_instance_profile_name",
+        ],
+        "generic_filter": ["filters", "objects"],
+    },
+    "moto.ec2.models.nat_gateways": {"NatGatewayBackend.describe_nat_gateways": ["self", "filters", "nat_gateway_ids"]},
     "moto.server": {"DomainDispatcherApplication": ["create_app"], "create_backend_app": ["service"]},
 }
 
@@ -129,6 +141,37 @@ FACTS = [
     "{'on_create', 'on_start', 'creation_time', 'last_modified_time', 'arn'} <= set(vars(lifecycle))",
     "{f.name for f in dataclasses.fields(ministack.core.iam_evaluator.EvalContext)} >= "
     "{'principal_arn', 'principal_type', 'principal_account', 'action', 'resource_arn', 'region', 'service_context'}",
+    # Tags, wherever they are kept.
+    "ministack.services.tagging._COLLECTORS.keys() >= {'s3', 'lambda', 'sqs', 'sns', 'dynamodb', 'events', 'kms'}",
+    "ministack.services.tagging._WRITERS.keys() >= {'s3', 'lambda', 'sqs', 'sns', 'dynamodb', 'events', 'kms'}",
+    "ministack.services.tagging._REMOVERS.keys() >= {'s3', 'lambda', 'sqs', 'sns', 'dynamodb', 'events', 'kms'}",
+    "ministack.services.tagging._HANDLERS['GetResources'] is ministack.services.tagging._get_resources",
+    "all('_COLLECTORS.values()' in inspect.getsource(ministack.services.tagging._HANDLERS[name])"
+    " for name in ('GetTagKeys', 'GetTagValues'))",
+    "issubclass(ministack.services.tagging._ResourceNotFound, Exception)",
+    "all(hasattr(store, 'values') for store in (ministack.services.iam._users, ministack.services.iam._policies,"
+    " ministack.services.iam._instance_profiles, ministack.services.iam._oidc_providers))",
+    "all(hasattr(store, 'values') for store in (ministack.services.cloudwatch._alarms,"
+    " ministack.services.cloudwatch._composite_alarms, ministack.services.cloudwatch._resource_tags))",
+    "hasattr(ministack.services.secretsmanager._secrets, 'values')",
+    "all(hasattr(store, 'values') for store in (ministack.services.ssm._parameters, ministack.services.ssm._tags))",
+    "isinstance(ministack.services.ssm._PUBLIC_AMI_PARAMETERS, dict)",
+    # moto's EC2: the records that our rules read.
+    "{'tags', 'vpcs', 'subnets', 'route_tables', 'internet_gateways', 'nat_gateways', 'addresses', 'vpc_end_points',"
+    " 'groups', 'enis', 'amis', 'volumes'} <= set(vars(ec2))",
+    "{'_eni', 'subnet_id'} <= set(vars(nat))",
+    "{'route_table_ids', 'subnet_ids', 'security_group_ids', 'network_interface_ids', 'policy_document',"
+    " 'private_dns_enabled', 'destination_prefix_list_id', 'vpc_endpoint_type', 'service_name', 'vpc_id'}"
+    " <= set(vars(endpoint))",
+    "{'_group_set', 'subnet', 'instance', 'device_index', 'id'} <= set(vars(nat._eni))",
+    "{'allocation_id', 'association_id', 'public_ip', 'eni'} <= set(vars(ec2.addresses[0]))",
+    "{'ingress_rules', 'egress_rules', 'name', 'id'} <= set(vars(group)) and group.egress_rules[0].source_group == {}",
+    "{'enable_dns_support', 'enable_dns_hostnames'} <= set(vars(vpc))",
+    "{'http_tokens', 'http_put_response_hop_limit', 'http_endpoint', 'http_protocol_ipv6', 'instance_metadata_tags'}"
+    " <= set(vars(instance.metadata_options))",
+    "'t3.small' in moto.ec2.models.instance_types.INSTANCE_TYPES",
+    "all(module.filter_iam_instance_profiles is moto.ec2.utils.filter_iam_instance_profiles"
+    " for module in (moto.ec2.models.iam_instance_profile, moto.ec2.responses.instances))",
     # Handlers are looked up by name at each call, so replacing the module's function takes effect.
     "'\"Subscribe\": _subscribe' in inspect.getsource(ministack.services.sns.handle_request)",
     "'\"DeleteRule\": _delete_rule' in inspect.getsource(ministack.services.eventbridge.handle_request)",
@@ -139,21 +182,33 @@ FACTS = [
 ]
 
 PROBE = """
-import dataclasses, importlib, importlib.util, inspect, json, sys
+import dataclasses, importlib, importlib.util, inspect, json, operator, sys
 import ministack.app, moto.backends, moto.server
 functions, facts = json.load(sys.stdin)
 found = {}
 for module_name, names in functions.items():
     module = importlib.import_module(module_name)
     for name in names:
-        target = getattr(module, name, None)
+        target = operator.attrgetter(name)(module) if hasattr(module, name.split(".")[0]) else None
         found[f"{module_name}.{name}"] = list(inspect.signature(target).parameters) if callable(target) else None
-for name in ("iam", "sns", "eventbridge", "cloudwatch_logs", "lambda_svc"):
+for name in (
+    "iam", "sns", "eventbridge", "cloudwatch", "cloudwatch_logs", "lambda_svc", "secretsmanager", "ssm", "tagging"
+):
     importlib.import_module(f"ministack.services.{name}")
 import ministack.core.iam_actions, ministack.core.iam_evaluator, ministack.core.router
 backend = moto.backends.get_backend("sagemaker")["123456789012"]["eu-central-1"]
 notebook = backend.create_notebook_instance("n", "ml.t3.medium", "arn:aws:iam::123456789012:role/r")
 lifecycle = backend.create_notebook_instance_lifecycle_config("c", [], [])
+import moto.ec2.models.instance_types, moto.ec2.models.iam_instance_profile, moto.ec2.responses.instances
+ec2 = moto.backends.get_backend("ec2")["123456789012"]["eu-central-1"]
+vpc = ec2.create_vpc("10.0.0.0/16")
+subnet = ec2.create_subnet(vpc.id, "10.0.0.0/24", "eu-central-1a")
+group = ec2.create_security_group("g", "d", vpc.id)
+nat = ec2.create_nat_gateway(subnet.id, ec2.allocate_address("vpc").allocation_id)
+endpoint = ec2.create_vpc_endpoint(vpc.id, "com.amazonaws.eu-central-1.s3", "Gateway", None, [])
+instance = ec2.run_instances(
+    "ami-1", 1, None, [], subnet_id=subnet.id, instance_type="t3.small", is_instance_type_default=False
+).instances[0]
 print(json.dumps([found, [fact for fact in facts if not eval(fact)]]))
 """
 
@@ -200,6 +255,7 @@ def test_every_private_name_has_a_contract() -> None:
         "iam_actions": "ministack.core.iam_actions",
         "router": "ministack.core.router",
         **{name: f"ministack.services.{name}" for name in ("iam", "sts", "sns", "eventbridge", "lambda_svc")},
+        **{name: f"ministack.services.{name}" for name in ("cloudwatch", "secretsmanager", "ssm", "tagging")},
         "cloudwatch_logs": "ministack.services.cloudwatch_logs",
     }
     listed = {f"{module}.{name}" for module, names in FUNCTIONS.items() for name in names}
