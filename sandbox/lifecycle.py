@@ -369,4 +369,7 @@ def _settings_environment(settings: Settings) -> dict[str, str]:
         "SANDBOX_PORT": str(settings.port),
         "SANDBOX_NETWORK": settings.network,
         "SANDBOX_CONFIRMED_MAIL": " ".join(settings.confirmed_mail),
+        "SANDBOX_AWS_RATES": ",".join(f"{name}={rate}" for name, rate in settings.aws_rates.items()),
+        "SANDBOX_AWS_LATENCY_MS": str(settings.aws_latency_ms),
+        "SANDBOX_IAM_DELAY_S": str(settings.iam_delay_s),
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,18 @@ MARKER = "TWINOPS_SANDBOX"
 HOME_LENGTH_MAX = 108 - len("/devices/device-001/opt/twinops/run/supervisord.sock") - 1
 
 
+# AWS's documented rates of what a deployment calls most, in calls a second; Lambda's control plane counts together.
+DOCUMENTED_RATES = {
+    "lambda:*": 15.0,
+    "lambda:GetFunction": 100.0,
+    "lambda:Invoke": 1000.0,
+    "logs:PutRetentionPolicy": 5.0,
+    "monitoring:PutMetricAlarm": 3.0,
+    "events:*": 50.0,
+    "events:PutEvents": 400.0,
+}
+
+
 class SettingsError(Exception):
     """A ``SANDBOX_*`` variable that cannot work. The message names it, its value and what was expected."""
 
@@ -44,6 +57,9 @@ class Settings:
     network: str
     devices: int | None  # None: not set; the running sandbox's number, else DEVICES_DEFAULT
     confirmed_mail: tuple[str, ...]  # patterns of addresses whose owner confirms subscriptions at once
+    aws_rates: dict[str, float]  # calls a second by "service:Operation" or "service:*"
+    aws_latency_ms: int  # how much longer than the emulator AWS takes to answer a call
+    iam_delay_s: int  # how long after it was made Lambda cannot assume a role
 
     @property
     def endpoint_url(self) -> str:
@@ -88,6 +104,9 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         network=_network(environment.get("SANDBOX_NETWORK", "127.20.0.0"), mistakes),
         devices=_devices(environment, mistakes),
         confirmed_mail=tuple(environment.get("SANDBOX_CONFIRMED_MAIL", "*@example.com").split()),
+        aws_rates=_rates(environment.get("SANDBOX_AWS_RATES", ""), mistakes),
+        aws_latency_ms=_number(environment, mistakes, "SANDBOX_AWS_LATENCY_MS", 0, low=0, high=60_000),
+        iam_delay_s=_number(environment, mistakes, "SANDBOX_IAM_DELAY_S", 0, low=0, high=3600),
     )
     if mistakes:
         raise SettingsError("\n".join(mistakes))
@@ -148,6 +167,23 @@ def _number(
         return int(text)
     mistakes.append(f"{name}: expected a number from {low} to {high}, got {text!r}")
     return default
+
+
+def _rates(value: str, mistakes: list[str]) -> dict[str, float]:
+    """``documented``, and ``service:Operation=calls a second``, with commas between; the later one wins."""
+    rates: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in value.split(","))):
+        operation, _, number = part.partition("=")
+        if part == "documented":
+            rates.update(DOCUMENTED_RATES)
+        elif re.fullmatch(r"[a-z0-9-]+:(\*|[A-Za-z0-9]+)", operation) and re.fullmatch(r"\d+(\.\d+)?", number):
+            rates[operation] = float(number)
+        else:
+            mistakes.append(
+                f"SANDBOX_AWS_RATES: expected documented or service:Operation=calls a second, such as "
+                f"logs:PutRetentionPolicy=5 or lambda:*=15, got {part!r}"
+            )
+    return rates
 
 
 def _devices(environment: Mapping[str, str], mistakes: list[str]) -> int | None:

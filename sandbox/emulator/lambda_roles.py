@@ -1,8 +1,10 @@
-"""A function's role must trust Lambda: AWS refuses the function otherwise, ministack only asks that the role exists."""
+"""A function's role must trust Lambda: AWS refuses the function otherwise, ministack only asks that the role exists.
+
+In AWS a new role is known to Lambda after about ten seconds. ``SANDBOX_IAM_DELAY_S`` brings that here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ministack.services import lambda_svc
@@ -13,20 +15,24 @@ from sandbox.emulator.answers import Answer, json_error
 TRUSTED = frozenset({"lambda.amazonaws.com"})
 
 
-def install() -> None:
+def install(delay_s: int) -> None:
+    """From now on, refuse roles that do not trust Lambda or are younger than ``delay_s``."""
     create, update = lambda_svc._create_function, lambda_svc._update_config
-    lambda_svc._create_function = lambda data: refusal(data.get("Role")) or create(data)
-    lambda_svc._update_config = _update(update)
+
+    def create_function(data: dict[str, Any]) -> Any:
+        return refusal(data.get("Role"), delay_s) or create(data)
+
+    def update_config(name: str, data: dict[str, Any]) -> Any:
+        return (refusal(data["Role"], delay_s) if "Role" in data else None) or update(name, data)
+
+    lambda_svc._create_function = create_function
+    lambda_svc._update_config = update_config
 
 
-def _update(update: Callable[[str, dict[str, Any]], Any]) -> Callable[[str, dict[str, Any]], Any]:
-    return lambda name, data: (refusal(data["Role"]) if "Role" in data else None) or update(name, data)
-
-
-def refusal(role_arn: str | None) -> Answer | None:
+def refusal(role_arn: str | None, delay_s: int) -> Answer | None:
     """The error for a role that Lambda must not take; None when it may. A missing role is ministack's to report."""
     name = roles.name_from_arn(role_arn or "")
-    if not roles.exists(name) or roles.trusts(name, TRUSTED):
+    if not roles.exists(name) or (roles.trusts(name, TRUSTED) and roles.age_s(name) >= delay_s):
         return None
     message = "The role defined for the function cannot be assumed by Lambda."
     return json_error("InvalidParameterValueException", message, 400)

@@ -37,6 +37,12 @@ def exists(role_name: str) -> bool:
     return iam._roles.get_scoped(ACCOUNT, None, role_name) is not None
 
 
+def age_s(role_name: str) -> float:
+    """Seconds since the role was made."""
+    created = datetime.fromisoformat(iam._roles.get_scoped(ACCOUNT, None, role_name)["CreateDate"])
+    return (datetime.now(timezone.utc) - created).total_seconds()
+
+
 def trusts(role_name: str, services: frozenset[str]) -> bool:
     """Whether the role's trust policy lets one of these services (``sagemaker.amazonaws.com``) assume it."""
     role = iam._roles.get_scoped(ACCOUNT, None, role_name)

@@ -27,6 +27,7 @@ from sandbox.emulator import (
 from sandbox.emulator.answers import Answer
 from sandbox.emulator.calls import CallLog, Message, Receive, Send
 from sandbox.emulator.events import AsynchronousInvocations
+from sandbox.emulator.limits import Limits
 from sandbox.emulator.mail import Mailbox
 from sandbox.emulator.notebooks import Notebooks
 from sandbox.emulator.redshift_data import RedshiftData
@@ -63,7 +64,7 @@ async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.
     ec2.install()
     tagging.install()
     root_key.install()
-    lambda_roles.install()
+    lambda_roles.install(settings.iam_delay_s)
     event_rules.install()
     iam_context.install(redshift_data.owner_of)
     AsynchronousInvocations(settings).install()
@@ -71,7 +72,8 @@ async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.
 
     sns_mail.smtp_port = await mailbox.serve()
     health = {"generation": generation, "smtp_port": sns_mail.smtp_port}
-    application = CallLog(OwnPaths(ministack_app.app, health), settings.home / "calls.jsonl")
+    limited = Limits(OwnPaths(ministack_app.app, health), settings.aws_rates, settings.aws_latency_ms)
+    application = CallLog(limited, settings.home / "calls.jsonl")
 
     stop = asyncio.Event()
     on_stop(stop)

@@ -29,6 +29,10 @@ def test_defaults() -> None:
         ("SANDBOX_NETWORK", "127.20.0.1", "expected a loopback network"),
         ("SANDBOX_NETWORK", "127.0.0.0", "expected a loopback network"),
         ("SANDBOX_NETWORK", "local", "expected an address such as"),
+        ("SANDBOX_AWS_RATES", "lambda=5", "such as logs:PutRetentionPolicy=5 or lambda:*=15, got 'lambda=5'"),
+        ("SANDBOX_AWS_RATES", "documented,lambda:*=fast", "got 'lambda:*=fast'"),
+        ("SANDBOX_AWS_LATENCY_MS", "0.5", "expected a number from 0 to 60000"),
+        ("SANDBOX_IAM_DELAY_S", "-1", "expected a number from 0 to 3600"),
         ("SANDBOX_HOME", "relative", "expected an absolute path"),
         ("SANDBOX_HOME", "/a b", "without white space"),
         ("SANDBOX_HOME", f"/{'x' * HOME_LENGTH_MAX}", f"expected at most {HOME_LENGTH_MAX} bytes"),
@@ -39,6 +43,12 @@ def test_a_mistake_names_variable_value_and_what_was_expected(variable: str, val
         load({variable: value})
     assert str(refused.value).startswith(f"{variable}: ")
     assert expected in str(refused.value)
+
+
+def test_rates_of_aws() -> None:
+    assert load({}).aws_rates == {}
+    rates = load({"SANDBOX_AWS_RATES": "documented, lambda:*=7.5,sqs:SendMessage=1"}).aws_rates
+    assert (rates["events:*"], rates["lambda:*"], rates["sqs:SendMessage"]) == (50.0, 7.5, 1.0)
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
