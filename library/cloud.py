@@ -231,34 +231,36 @@ def deployed_commit(module: AnsibleModule, repository: Path) -> str:
     git_sha = work_tree.head(repository)
     paths = work_tree.uncommitted(repository, DEPLOYED_FOLDERS)
     if paths:
-        message = f"{repository}: not in commit {git_sha[:12]}, so it would not run: {', '.join(paths)}"
+        message = work_tree.not_in_commit(repository, git_sha, paths)
         if module.params["uncommitted"] == "fail":
             raise TwinopsError(f"{message}. Commit it, or remove it.")
         module.warn(message)
     return git_sha
 
 
-def read_estate(module: AnsibleModule, aws: Aws, declared: dict) -> estate.Estate:
-    """What the parts are computed from. Reads of the work tree only what the declared parts need."""
-    repository, base = Path(module.params["repository"]), {"scope": aws.scope, "extra_tags": module.params["tags"]}
+def read_work_tree(module: AnsibleModule, declared: dict) -> tuple[dict, dict]:
+    """What the declared parts need of the work tree, as fields of the estate, and the archives to upload, by digest."""
+    repository, fields = Path(module.params["repository"]), {}
     if "twins" in declared:
-        base["twin_script"] = archives.read_text(Path(declared["twins"]["script"]))
+        fields["twin_script"] = archives.read_text(Path(declared["twins"]["script"]))
     if not declared.keys() & {"workflows", "observability"}:
-        return estate.Estate(**base)
-    workflows = load_workflows(repository)
+        return fields, {}
+    fields["workflows"] = load_workflows(repository)
+    fields["git_sha"] = deployed_commit(module, repository)
     code, layer = work_tree.function_archives(repository)
     digests = estate.DispatchCode(archives.lambda_sha256(code), archives.sha256(layer))
-    aws.archives.update({digests.code_sha256: code, digests.layer_sha256: layer})
-    return estate.Estate(**base, workflows=workflows, code=digests, git_sha=deployed_commit(module, repository))
+    return {**fields, "code": digests}, {digests.code_sha256: code, digests.layer_sha256: layer}
 
 
 def converge(module: AnsibleModule) -> dict:
-    params = module.params
+    """Everything a person can get wrong is read and checked before the first call to AWS."""
+    params, apply = module.params, not module.check_mode
     declared = check_declared(params["declared"])
+    fields, uploads = read_work_tree(module, declared)
     aws = Aws(params["env"], **{option: params[option] for option in ("region", "profile", "endpoint_url")})
-    read = read_estate(module, aws, declared)
+    aws.archives.update(uploads)
+    read = estate.Estate(scope=aws.scope, extra_tags=params["tags"], **fields)
     resources, extent = estate.resources(read, declared), Extent(tuple(declared), params["prune"])
-    apply = not module.check_mode
     if params["state"] == "absent":
         return remove(aws, resources, apply=apply, extent=extent, with_data=params["with_data"])
     wait_timeout_s = params["wait_timeout"] if params["wait"] else 0

@@ -24,6 +24,11 @@ def uncommitted(repository: Path, folders: Sequence[str]) -> list[str]:
     return [entry[3:] for entry in status.split("\0") if entry]
 
 
+def not_in_commit(repository: Path, git_sha: str, paths: Sequence[str]) -> str:
+    """What to say about uncommitted files."""
+    return f"{repository}: not in commit {git_sha[:12]}, so it would not run: {', '.join(paths)}"
+
+
 def function_archives(repository: Path) -> tuple[bytes, bytes]:
     """The archives of the functions and of their layer; the same files give the same bytes."""
     code = archives.zip_bytes(

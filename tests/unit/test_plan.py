@@ -15,7 +15,7 @@ from twinops.plan import Change, Observed, diff, plan
 FOLDER = Path(__file__).parents[1] / "plans/cloud"
 CASES = yaml.safe_load((FOLDER / "plans.yml").read_text())
 SAMPLES = yaml.safe_load((FOLDER / "samples.yml").read_text())
-TYPES = {kind.kind: kind for kind in resources.Resource.__subclasses__()}
+TYPES = resources.KINDS
 
 
 def frozen(value: Any) -> Any:
@@ -69,8 +69,10 @@ def test_all_obstacles_are_reported_at_once() -> None:
     assert len(refused.value.mistakes) == 2
 
 
-def test_every_kind_has_its_place_in_the_order() -> None:
-    assert set(resources.ORDER) == set(TYPES)
+def test_every_kind_comes_after_those_it_needs() -> None:
+    assert set(TYPES.values()) == set(resources.Resource.__subclasses__())
+    for place, kind in enumerate(resources.ORDER):
+        assert resources.made_before(kind) <= set(resources.ORDER[:place]), kind
 
 
 def test_long_texts_are_shown_line_by_line() -> None:

@@ -1,0 +1,232 @@
+"""Who may what, with IAM enforced."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from twinops.resources import Scope
+
+from tests.sandbox.cloud.support import Deployment, Environment
+from tests.sandbox.support import OwnSandbox
+
+pytestmark = pytest.mark.sandbox
+
+
+@dataclasses.dataclass(frozen=True)
+class InFunction:
+    """Looks like a client of ``service``; its calls are made by the dispatch function, with that function's role."""
+
+    functions: Any
+    function: str
+    service: str
+
+    def __getattr__(self, operation: str) -> Callable[..., None]:
+        def call(**arguments: Any) -> None:
+            event = {"service": self.service, "operation": operation, "arguments": arguments}
+            answer = self.functions.invoke(FunctionName=self.function, Payload=json.dumps(event))
+            said = json.load(answer["Payload"])
+            assert "FunctionError" not in answer, said
+            if said:
+                raise ClientError({"Error": said}, operation)
+
+        return call
+
+
+@pytest.fixture(scope="module")
+def acting_as(own_sandbox: OwnSandbox, deployment: Deployment, aws: Callable[[str], Any]) -> Callable[[str, str], Any]:
+    """``acting_as("device", "s3")``: a client with the keys of that role of staging, got as its holder gets them."""
+    scope, endpoint = deployment.environment.scope, own_sandbox.settings.endpoint_url
+
+    @functools.cache
+    def keys_of(role: str) -> dict[str, str]:
+        if role == "mlops":
+            arn = scope.role_arn(role)
+            keys = aws("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+            return {**keys, "Token": keys["SessionToken"]}
+        url = f"{endpoint}/_sandbox/credentials/{scope.names.role(role)}"
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+            return dict(json.load(answer))
+
+    @functools.cache
+    def make(role: str, service: str) -> Any:
+        if role == "dispatch":
+            return InFunction(aws("lambda"), scope.names.function("dispatch"), service)
+        keys = keys_of(role)
+        return boto3.client(
+            service,
+            aws_access_key_id=keys["AccessKeyId"],
+            aws_secret_access_key=keys["SecretAccessKey"],
+            aws_session_token=keys["Token"],
+            region_name=scope.region,
+            endpoint_url=endpoint,
+        )
+
+    return make
+
+
+Act = Callable[[Callable[[str], Any], Scope], Any]
+
+
+def put(bucket: str, key: str, env: str = "staging") -> Act:
+    return lambda client, scope: client("s3").put_object(
+        Bucket=dataclasses.replace(scope, env=env).names.bucket(bucket), Key=key, Body="x"
+    )
+
+
+def get(bucket: str, key: str) -> Act:
+    return lambda client, scope: client("s3").get_object(Bucket=scope.names.bucket(bucket), Key=key)
+
+
+def describe(twin: str) -> Act:
+    return lambda client, scope: client("sagemaker").describe_notebook_instance(
+        NotebookInstanceName=scope.names.twin(twin)
+    )
+
+
+def put_metric(namespace: str) -> Act:
+    return lambda client, scope: client("cloudwatch").put_metric_data(
+        Namespace=namespace, MetricData=[{"MetricName": "accuracy", "Value": 1.0}]
+    )
+
+
+def put_claim(client: Callable[[str], Any], scope: Scope) -> Any:
+    item = {"pk": {"S": "run#1"}, "sk": {"S": "run"}}
+    return client("dynamodb").put_item(TableName=scope.names.ledger, Item=item)
+
+
+def log_stream(group: Callable[[Scope], str]) -> Act:
+    return lambda client, scope: client("logs").create_log_stream(
+        logGroupName=group(scope), logStreamName=f"stream-{id(client)}"
+    )
+
+
+def query(cluster: str) -> Act:
+    return lambda client, scope: client("redshift-data").execute_statement(
+        ClusterIdentifier=cluster, Database="plant", DbUser="twinops", Sql="select 1"
+    )
+
+
+ALLOWED: dict[str, tuple[str, Act]] = {
+    "a device stores decisions": ("device", put("data", "decisions/device=device-001/1.jsonl.gz")),
+    "the deployment twin reads decisions": ("deployment-twin", get("data", "decisions/seed")),
+    "the deployment twin stores reports": ("deployment-twin", put("reports", "drift_report/1/report.html")),
+    "the deployment twin puts our metrics": ("deployment-twin", put_metric("twinops/staging")),
+    "the deployment twin writes run logs": (
+        "deployment-twin",
+        log_stream(lambda scope: scope.names.workflow_log_group("drift_report")),
+    ),
+    "the deployment twin queries the plant": ("deployment-twin", query("twinops-sandbox")),
+    "the deployment twin publishes": (
+        "deployment-twin",
+        lambda client, scope: client("sns").publish(TopicArn=scope.topic_arn, Message="done"),
+    ),
+    "the dispatcher claims runs": ("dispatch", put_claim),
+    "the dispatcher sees the deployment twin": ("dispatch", describe("deployment")),
+    "the dispatcher invokes the backup": (
+        "dispatch",
+        lambda client, scope: client("lambda").invoke(FunctionName=scope.names.function("backup"), Payload="{}"),
+    ),
+    "the dispatcher keeps dead letters": (
+        "dispatch",
+        lambda client, scope: client("sqs").send_message(
+            QueueUrl=f"https://sqs.{scope.region}.amazonaws.com/{scope.account}/{scope.names.dead_letters}",
+            MessageBody="undelivered",
+        ),
+    ),
+    "people put events": (
+        "mlops",
+        lambda client, scope: client("events").put_events(
+            Entries=[{"Source": "twinops", "DetailType": "nothing", "Detail": "{}"}]
+        ),
+    ),
+    "people read the ledger": (
+        "mlops",
+        lambda client, scope: client("dynamodb").query(
+            TableName=scope.names.ledger,
+            IndexName="kind-at",
+            KeyConditionExpression="kind = :kind",
+            ExpressionAttributeValues={":kind": {"S": "run"}},
+        ),
+    ),
+}
+
+DENIED: dict[str, tuple[str, Act]] = {
+    "a device reads decisions": ("device", get("data", "decisions/seed")),
+    "a device stores elsewhere": ("device", put("data", "labels/1")),
+    "a device stores models": ("device", put("models", "tuf/root.json")),
+    "the deployment twin makes a rule": (
+        "deployment-twin",
+        lambda client, scope: client("events").put_rule(
+            Name=scope.names.rule("mine"), ScheduleExpression="rate(1 day)"
+        ),
+    ),
+    "the deployment twin replaces decisions": ("deployment-twin", put("data", "decisions/seed")),
+    "the deployment twin deletes a report": (
+        "deployment-twin",
+        lambda client, scope: client("s3").delete_object(Bucket=scope.names.bucket("reports"), Key="x"),
+    ),
+    "the deployment twin puts metrics of others": ("deployment-twin", put_metric("AWS/Billing")),
+    "the deployment twin puts metrics of production": ("deployment-twin", put_metric("twinops/production")),
+    "the deployment twin writes the dispatcher's logs": (
+        "deployment-twin",
+        log_stream(lambda scope: scope.names.function_log_group("dispatch")),
+    ),
+    "the deployment twin claims runs": ("deployment-twin", put_claim),
+    "the deployment twin queries another cluster": ("deployment-twin", query("payroll")),
+    "the deployment twin stores in production": ("deployment-twin", put("reports", "x", env="production")),
+    "the dispatcher sees the development twin": ("dispatch", describe("development")),
+    "the dispatcher stops the twin": (
+        "dispatch",
+        lambda client, scope: client("sagemaker").stop_notebook_instance(
+            NotebookInstanceName=scope.names.twin("deployment")
+        ),
+    ),
+    "the dispatcher stores objects": ("dispatch", put("reports", "x")),
+    "the development twin stores reports": ("development-twin", put("reports", "x")),
+    "the development twin claims runs": ("development-twin", put_claim),
+    "people change roles": (
+        "mlops",
+        lambda client, scope: client("iam").delete_role_policy(
+            RoleName=scope.names.role("device"), PolicyName=scope.names.role("device")
+        ),
+    ),
+    "people rewrite the ledger": ("mlops", put_claim),
+}
+
+
+@pytest.fixture(scope="module")
+def seeded(own_sandbox: OwnSandbox, deployment: Deployment, aws: Callable[[str], Any]) -> Iterator[None]:
+    """An object to read in staging, and a bucket of production to stay out of."""
+    aws("s3").put_object(Bucket=deployment.environment.scope.names.bucket("data"), Key="decisions/seed", Body=b"x")
+    production = Environment(own_sandbox, "production")
+    buckets = production.resources("storage")
+    production.reconcile(buckets)
+    yield
+    production.remove(buckets)
+
+
+@pytest.mark.parametrize("what", ALLOWED)
+def test_allowed(what: str, staging: Environment, seeded: None, acting_as: Callable[[str, str], Any]) -> None:
+    role, act = ALLOWED[what]
+    act(lambda service: acting_as(role, service), staging.scope)
+
+
+@pytest.mark.parametrize("what", DENIED)
+def test_denied(what: str, staging: Environment, seeded: None, acting_as: Callable[[str, str], Any]) -> None:
+    role, act = DENIED[what]
+    with pytest.raises(ClientError) as refused:
+        act(lambda service: acting_as(role, service), staging.scope)
+    assert refused.value.response["Error"]["Code"].startswith("AccessDenied"), refused.value
+
+
+def test_every_role_is_tried(staging: Environment) -> None:
+    roles = {each.name for each in staging.resources("env") if each.kind == "role"}
+    assert {staging.scope.names.role(role) for role, _ in DENIED.values()} == roles

@@ -1,0 +1,53 @@
+"""Who may do what: roles and their policies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twinops.resources import Role
+
+from tests.unit.desired.support import part
+
+REDSHIFT = {"cluster": "plant", "database": "plant", "db_user": "twinops"}
+
+
+def roles(**options: Any) -> dict[str, Role]:
+    return {each.name: each for each in part("env", {"redshift": REDSHIFT, **options}) if isinstance(each, Role)}
+
+
+def statements() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, role in roles().items():
+        for policy in role.policies.values():
+            for statement in policy["Statement"]:
+                yield f"{name}: {statement['Sid']}", statement
+
+
+@pytest.mark.parametrize(("where", "statement"), list(statements()))
+def test_no_policy_allows_everything(where: str, statement: dict[str, Any]) -> None:
+    assert not [action for action in statement["Action"] if "*" in action], where
+    if statement["Resource"] == ["*"]:
+        assert statement["Condition"], f"{where}: * without a condition"
+    for resource in statement["Resource"]:
+        belongs_to_us = "twinops-staging-" in resource or "/twinops/staging/" in resource
+        is_shared = resource == "*" or ":redshift:" in resource or resource.endswith("event-bus/default")
+        assert belongs_to_us or is_shared, f"{where}: {resource} is not scoped by the environment's name"
+
+
+def test_a_device_may_only_store_decisions() -> None:
+    (statement,) = roles()["twinops-staging-device"].policies["twinops-staging-device"]["Statement"]
+    assert statement["Action"] == ["s3:PutObject"]
+    assert statement["Resource"] == ["arn:aws:s3:::twinops-staging-data-111122223333/decisions/*"]
+
+
+def test_twins_may_not_query_redshift_where_there_is_none() -> None:
+    for role in part("env", {}):
+        assert "redshift" not in json.dumps(role.policies)
+
+
+def test_people_named_in_the_spec_may_assume_the_mlops_role() -> None:
+    mlops = roles(trusted_principals=["arn:aws:iam::1:role/developers"])["twinops-staging-mlops"]
+    (statement,) = mlops.trust["Statement"]
+    assert statement["Principal"] == {"AWS": ["arn:aws:iam::1:role/developers"]}

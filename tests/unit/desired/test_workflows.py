@@ -1,0 +1,51 @@
+"""Rules and the functions that serve them."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from twinops.desired import workflows
+from twinops.resources import Function
+
+from tests.unit.desired.support import SCOPE, WORKFLOW, estate, part
+
+
+def test_input_of_a_rule_is_json_once_eventbridge_filled_it_in() -> None:
+    rule = workflows.rule(estate(), WORKFLOW)
+    event = {"id": '"e-1"', "time": '"2026-01-01T00:00:00Z"', "type": '"Rollout finished"', "detail": '{"a": 1}'}
+    filled = re.sub(r"<(\w+)>", lambda match: event[match[1]], rule.input_template)
+    assert json.loads(filled) == {
+        "workflow": "drift_report",
+        "event_id": "e-1",
+        "time": "2026-01-01T00:00:00Z",
+        "detail-type": "Rollout finished",
+        "detail": {"a": 1},
+        "git_sha": "0" * 40,
+        "timeout_s": 600,
+        "idempotent": False,
+    }
+    assert set(re.findall(r"<(\w+)>", rule.input_template)) == set(rule.input_paths)
+
+
+def test_what_a_spec_says_about_tags_does_not_hide_the_owner() -> None:
+    rule = workflows.rule(estate(extra_tags={"twinops:owner": "me", "cost-centre": 4711}), WORKFLOW)
+    assert rule.tags == {
+        "cost-centre": "4711",
+        "twinops:owner": "twinops",
+        "twinops:environment": "staging",
+        "twinops:part": "workflows",
+        "twinops:workflow": "drift_report",
+    }
+
+
+def test_the_backup_takes_what_the_dispatcher_cannot_start_and_the_queue_the_rest() -> None:
+    functions = {each.name: each for each in part("workflows", {}) if isinstance(each, Function)}
+    dispatch, backup = functions["twinops-staging-dispatch"], functions["twinops-staging-backup"]
+    assert dispatch.on_failure == SCOPE.function_arn("backup")
+    assert backup.on_failure == SCOPE.dead_letters_arn
+    assert (dispatch.retries, dispatch.timeout_s) == (1, 60)
+    assert dispatch.permissions == {
+        "rules": ("events.amazonaws.com", "arn:aws:events:eu-central-1:111122223333:rule/twinops-staging-*")
+    }
+    assert list(functions) == ["twinops-staging-backup", "twinops-staging-dispatch"], "a destination comes first"
