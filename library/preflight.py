@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: twinops contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Refuses a playbook run that touches no, several or incomplete environments."""
+"""Documents the action plugin of the same name (plugins/action/preflight.py)."""
 
 from __future__ import annotations
 
@@ -43,26 +43,3 @@ env:
   type: str
   sample: staging
 """
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.twinops.errors import TwinopsError
-from ansible.module_utils.twinops.preflight import check_target
-
-SPEC = {
-    "environments": {"type": "dict", "required": True},
-    "inventory": {"type": "dict", "required": True},
-    "groups": {"type": "dict", "required": True},
-}
-
-
-def main() -> None:
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
-    try:
-        env = check_target(module.params["environments"], module.params["inventory"], module.params["groups"])
-    except TwinopsError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, env=env)
-
-
-if __name__ == "__main__":
-    main()
