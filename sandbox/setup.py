@@ -137,8 +137,9 @@ def installer_environment() -> dict[str, str]:
 
 
 def key(environment: Environment) -> str:
-    """What the environment was made from: lock file and interpreter."""
-    return f"{hashlib.sha256(environment.lock.read_bytes()).hexdigest()} {sys.executable} {sys.version.split()[0]}\n"
+    """What the environment was made from: lock file and interpreter, and how."""
+    lock = hashlib.sha256(environment.lock.read_bytes()).hexdigest()
+    return f"{lock} {sys.executable} {sys.version.split()[0]} compiled\n"
 
 
 def is_complete(environment: Environment) -> bool:
@@ -180,7 +181,8 @@ def install(environment: Environment, uv: Path | None) -> None:
 def install_with_uv(environment: Environment, uv: Path, log: str) -> bool:
     path, lock = str(environment.path), str(environment.lock)
     make = [str(uv), "venv", "--quiet", "--allow-existing", "--python", sys.executable, path]
-    sync = [str(uv), "pip", "sync", "--quiet", "--require-hashes", "--python", path, lock]
+    # Compiled once here, as pip does: without, every start of Ansible compiles half a second's worth anew.
+    sync = [str(uv), "pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", "--python", path, lock]
     return run(make, log, check=False) == 0 and run(sync, log, check=False) == 0
 
 
