@@ -13,8 +13,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 sys.path.append(str(Path(__file__).parents[2] / "module_utils"))  # Ansible's own path to it is for modules only
-from twinops.errors import TwinopsError  # noqa: E402
-from twinops.preflight import check_target  # noqa: E402
+from twinops.errors import TwinopsError
+from twinops.preflight import check_target
 
 OPTIONS = ("environments", "inventory", "groups")
 
