@@ -30,6 +30,9 @@ READS = re.compile(
     r"(Get|List|Describe|Head|BatchGet|Query|Scan|Search|Lookup|Select|Simulate|Test|Validate|Check|Filter|StartQuery"
     r"|StopQuery|TransactGet|AssumeRole|DecodeAuthorizationMessage)"
 )
+THROTTLED = "twinops.throttled"
+"""Key of a request's scope: it was above a rate, whatever status its service answers then."""
+
 READING_SQL = ("select", "with", "show", "explain")
 
 
@@ -78,6 +81,7 @@ class CallLog:
             "action": action,
             "write": is_write(service, action, scope["method"], body),
             "status": status,
+            "throttled": scope.get(THROTTLED, False),
             "bytes_in": size,
             "caller": _caller(router.extract_access_key_id(headers, query)),
         }

@@ -1,7 +1,7 @@
 """AWS's request rates and answering times, for benchmarks; off unless the settings ask for them.
 
 A token bucket for each rate, filled for one second at the start. A request above it is answered as its service does:
-clients that AWS would throttle are throttled here. ``calls.jsonl`` shows them by their status.
+clients that AWS would throttle are throttled here, and ``calls.jsonl`` says so.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 from sandbox.emulator import answers
 from sandbox.emulator.answers import Answer
-from sandbox.emulator.calls import Application, Message, Receive, Send, identify
+from sandbox.emulator.calls import THROTTLED, Application, Message, Receive, Send, identify
 
 MESSAGE = "Rate exceeded"
 
@@ -42,6 +42,7 @@ class Limits:
         if bucket is None or bucket.take():
             await self._application(scope, _replay(body, receive), send)
             return
+        scope[THROTTLED] = True
         status, answer_headers, content = throttled(service, headers)
         raw = [(name.lower().encode(), value.encode()) for name, value in answer_headers.items()]
         raw.append((b"content-length", str(len(content)).encode()))
