@@ -84,17 +84,33 @@ def up(settings: Settings, say: Say) -> Outcome:
     with _exclusive(settings):
         outcome = Outcome()
         count = device_count(settings)
-        emulator = _running_emulator(settings)
-        if emulator is None:
-            _clear_stale(settings, say, outcome)
-            _check_ports(settings, count)
-            emulator = _start_emulator(settings, outcome)
-            say(f"  AWS endpoint  started: {settings.endpoint_url} (account {ACCOUNT}, {REGION})")
-        else:
-            say(f"  AWS endpoint  running: {settings.endpoint_url}")
+        emulator = _bring_up_endpoint(settings, count, say, outcome)
         _bring_up_devices(settings, count, str(emulator["generation"]), say, outcome)
         _set_up_plant(settings, say, outcome)
         return outcome
+
+
+def up_endpoint(settings: Settings, say: Say) -> Outcome:
+    """Start the AWS endpoint alone, without devices and plant, as benchmarks of the cloud want it. ``down`` ends it."""
+    _check_programs()
+    _claim_home(settings)
+    with _exclusive(settings):
+        outcome = Outcome()
+        _bring_up_endpoint(settings, 0, say, outcome)
+        return outcome
+
+
+def _bring_up_endpoint(settings: Settings, devices: int, say: Say, outcome: Outcome) -> dict[str, Any]:
+    """The running emulator, or a new one where its port and the addresses of ``devices`` are free."""
+    emulator = _running_emulator(settings)
+    if emulator is None:
+        _clear_stale(settings, say, outcome)
+        _check_ports(settings, devices)
+        emulator = _start_emulator(settings, outcome)
+        say(f"  AWS endpoint  started: {settings.endpoint_url} (account {ACCOUNT}, {REGION})")
+    else:
+        say(f"  AWS endpoint  running: {settings.endpoint_url}")
+    return emulator
 
 
 def _bring_up_devices(settings: Settings, count: int, generation: str, say: Say, outcome: Outcome) -> None:

@@ -2,6 +2,7 @@
 
     python3 -m sandbox.setup          what the demo needs
     python3 -m sandbox.setup --dev    that, and what tests and linters need
+    python3 -m sandbox.setup --peer   what the demo needs, and the collections that `make bench-cloud` compares with
 
 Each environment is keyed by the digest of its lock file and marked complete by a file that is written last, so an
 interrupted set-up is simply run again. uv installs the environments (it is the fastest); where uv cannot be had or
@@ -48,6 +49,7 @@ CONTROL = Environment("control: Ansible, boto3, signing, training", CLONE / ".ve
 DEV = Environment("control, tests and linters", CLONE / ".venv", CLONE / "locks/dev.txt")
 EMULATOR = Environment("AWS emulator", CACHE / "envs/emulator", CLONE / "locks/emulator.txt")
 JUPYTER = Environment("Jupyter of the twins", CACHE / "envs/jupyter", CLONE / "locks/jupyter.txt")
+PEER = Environment("amazon.aws, plain and with mitogen", CACHE / "envs/peer", CLONE / "locks/peer.txt")
 WHEELS = Environment("wheels for the devices", CACHE / "wheels/device", CLONE / "locks/device.txt")
 
 
@@ -209,13 +211,13 @@ def ensure(environment: Environment, uv: Path | None) -> str | None:
     return f"  {environment.title} ({environment.path.relative_to(CLONE)}): {time.monotonic() - started:.0f} s"
 
 
-def set_up(*, dev: bool) -> None:
+def set_up(*, dev: bool, peer: bool) -> None:
     check_machine()
-    if not dev:
-        load()  # a mistake in SANDBOX_* shows before minutes of set-up; tests have sandboxes of their own
+    if not (dev or peer):
+        load()  # a mistake in SANDBOX_* shows before minutes of set-up; tests and benchmarks have their own
     install_packages(missing_packages())
     control = DEV if dev or is_complete(DEV) else CONTROL
-    wanted = [control, EMULATOR, JUPYTER, WHEELS]
+    wanted = [control, EMULATOR, JUPYTER, WHEELS, *([PEER] if peer else [])]
     todo = [environment for environment in wanted if not is_complete(environment)]
     if not todo:
         return
@@ -230,8 +232,10 @@ def set_up(*, dev: bool) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m sandbox.setup", description=__doc__.splitlines()[0])
     parser.add_argument("--dev", action="store_true", help="also what tests and linters need")
+    parser.add_argument("--peer", action="store_true", help="also what `make bench-cloud` compares with")
+    arguments = parser.parse_args()
     try:
-        set_up(dev=parser.parse_args().dev)
+        set_up(dev=arguments.dev, peer=arguments.peer)
     except (SetupError, SettingsError) as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1
