@@ -6,7 +6,9 @@ reading and comparing a hundred workflows (docs/adr/0006).
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +150,17 @@ def converge(params: dict, *, apply: bool, warn: Callable[[str], None]) -> dict[
     return {**result, "git_sha": read.git_sha}
 
 
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def end_with_ansible() -> None:
+    """Let the kernel end this worker when ansible-playbook is killed.
+
+    Otherwise it would go on changing the cloud, unseen, while a person runs the playbook again.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class ActionModule(ActionBase):
     """``cloud`` (``ansible-doc -M library cloud``)."""
 
@@ -157,6 +170,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         _, params = self.validate_argument_spec(SPEC)
+        end_with_ansible()
         variables: dict[str, str] = {}
         self._compute_environment_string(variables)
         os.environ.update({name: str(value) for name, value in variables.items()})  # of this worker, which ends with us

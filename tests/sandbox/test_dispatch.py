@@ -164,8 +164,7 @@ def dispatching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dispatchin
         own.settings = load(own.environment)
         own.json("up")
         made = Dispatching(own, repository)
-        made.playbook("cloud", f"twins_repository={repository}")
-        made.playbook("workflows", f"workflows_repository={repository}")
+        made.playbook("cloud", f"twins_repository={repository}", f"twinops_repository={repository}")
         yield made
     finally:
         own.remove()
