@@ -67,7 +67,7 @@ def key_of(arn: str, own_tags: Mapping[str, str]) -> Key | None:
     for known_service, start, kind in _NAMED:
         if service == known_service and resource.startswith(start):
             name = resource.removeprefix(start)
-            return None if "/" in name and kind == "bucket" else (kind, name)
+            return None if "/" in name and kind != "log_group" else (kind, name)
     return None
 
 

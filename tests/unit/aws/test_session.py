@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from twinops.aws.session import Aws, absent_as_none, explain, until, until_accepted
+from twinops.aws.session import Aws, absent_as_none, explain, in_order, until, until_accepted
 from twinops.errors import TwinopsError
 
 
@@ -101,3 +102,48 @@ def test_all_items_are_tried_before_errors_are_raised_as_one() -> None:
         aws.each(work, [0, 1, 2, 3], workers=2)
     assert tried == {0, 1, 2, 3}
     assert aws.each(work, [4, 2, 0]) == [4, 2, 0]
+
+
+def test_stages_wait_for_those_before_them_and_others_overlap() -> None:
+    both_at_once, done = threading.Barrier(2, timeout=10), []
+
+    def call(stage: str) -> None:
+        if stage in ("log groups", "roles"):
+            both_at_once.wait()  # fails unless the two overlap
+        done.append(stage)
+
+    stages = {name: name for name in ("roles", "log groups", "functions", "rules")}
+    before = {"functions": ["roles", "layers"], "rules": ["functions"]}
+    in_order(call, stages, lambda stage: before.get(stage, []))
+    assert [stage for stage in done if stage != "log groups"] == ["roles", "functions", "rules"]
+
+
+def test_what_needs_a_failed_stage_is_not_tried_and_all_else_is() -> None:
+    done = []
+
+    def call(stage: str) -> None:
+        if stage == "functions":
+            raise TwinopsError("function dispatch: no")
+        done.append(stage)
+
+    stages = {name: name for name in ("functions", "rules", "alarms", "buckets")}
+    before = {"rules": ["functions"], "alarms": ["functions", "rules"]}
+    with pytest.raises(TwinopsError, match=r"^function dispatch: no$"):
+        in_order(call, stages, lambda stage: before.get(stage, []))
+    assert done == ["buckets"]
+
+
+def test_what_is_asked_once_is_asked_once_by_many_threads() -> None:
+    aws, asked = object.__new__(Aws), []  # what is tested needs no account
+    aws._known, aws._reading, aws._lock = {}, {}, threading.Lock()
+
+    def read() -> str:
+        asked.append(1)
+        time.sleep(0.05)
+        return "answer"
+
+    assert aws.each(lambda _: aws.once("what", read), range(8)) == ["answer"] * 8
+    assert len(asked) == 1
+    aws.forget("what")
+    aws.once("what", read)
+    assert len(asked) == 2
