@@ -36,7 +36,7 @@ HOME_LENGTH_MAX = 108 - len("/devices/device-001/opt/twinops/run/supervisord.soc
 DOCUMENTED_RATES = {
     "lambda:*": 15.0,
     "lambda:GetFunction": 100.0,
-    "lambda:Invoke": 1000.0,
+    "lambda:InvokeFunction": 1000.0,
     "logs:PutRetentionPolicy": 5.0,
     "monitoring:PutMetricAlarm": 3.0,
     "events:*": 50.0,

@@ -12,8 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from ministack import app as ministack_app
-from ministack.core import iam_evaluator, router
-from ministack.core.iam_actions import extract_iam_action
+from ministack.core import iam_actions, iam_evaluator, router
 
 from sandbox.settings import ACCOUNT
 
@@ -99,7 +98,7 @@ def identify(
         return service, rpc.group(1)
     if "x-amz-target" in headers:
         return service, headers["x-amz-target"].rpartition(".")[2]
-    action = extract_iam_action(service, method, path, headers, body, parameters)
+    action = iam_actions.extract_iam_action(service, method, path, headers, body, parameters)
     return service, action.partition(":")[2] if action else method
 
 

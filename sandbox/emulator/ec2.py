@@ -184,6 +184,19 @@ def arn(resource_id: str) -> str:
     return f"{ARN}{TYPES.get(resource_id.rpartition('-')[0], '*')}/{resource_id}"
 
 
+def associated(association_id: str) -> list[str]:
+    """The ids of what an association joins; none where it does not exist."""
+    if not used():
+        return []
+    for profile in _backend().iam_instance_profile_associations.values():
+        if profile.association_id == association_id:
+            return [profile.instance_id]
+    for table in _backend().route_tables.values():
+        if association_id in table._associations:
+            return [table.id, table._associations[association_id]]
+    return []
+
+
 def tagged() -> Iterator[tuple[str, dict[str, str]]]:
     """Every resource that has tags: its ARN and the tags."""
     if not used():

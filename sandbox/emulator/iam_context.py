@@ -4,6 +4,9 @@
   as secure, so that a bucket policy that refuses plain HTTP means here what it means there.
 - ``cloudwatch:namespace``: of PutMetricData, whose policies are scoped by nothing else.
 - ``redshift-data:statement-owner-iam-userid``: who executed a statement; statements have no ARN.
+- ``aws:PrincipalArn`` of a session is the ARN of its role, not of the session.
+- ``aws:ResourceTag`` counts in permissions boundaries too; ``ec2:ResourceTag`` and the like are the same tags.
+- ``iam:PermissionsBoundary`` and ``iam:PolicyARN`` of what changes roles.
 - Policy variables such as ``${aws:userid}`` in the values of conditions, which ministack compares as plain text.
 """
 
@@ -17,6 +20,9 @@ from urllib.parse import parse_qs
 
 from ministack import app as ministack_app
 from ministack.core import iam_actions, iam_evaluator
+from ministack.services import iam
+
+from sandbox.settings import ACCOUNT
 
 
 def install(owner_of_statement: Callable[[str], str]) -> None:
@@ -31,6 +37,8 @@ def install(owner_of_statement: Callable[[str], str]) -> None:
         context: dict[str, Any] = request_context(service, iam_action, body, parameters)
         if iam_action == "cloudwatch:PutMetricData" and (namespace := metric_namespace(body)):
             context = {**context, "cloudwatch:namespace": namespace}
+        if service == "iam":
+            context = {**context, **role_keys(iam_action, parameters)}
         if iam_action.startswith("redshift-data:") and (statement_id := json.loads(body or b"{}").get("Id")):
             owner = owner_of_statement(str(statement_id))
             context = {**context, "redshift-data:statement-owner-iam-userid": owner}
@@ -42,8 +50,38 @@ def install(owner_of_statement: Callable[[str], str]) -> None:
         return bool(conditions_met(fill_in(conditions, request), request))
 
     iam_evaluator._conditions_met = with_variables
+    iam_evaluator._resolve_condition_key = _resolver(iam_evaluator._resolve_condition_key)
+    iam_evaluator._names_condition_key = lambda _policies, _prefix: True  # it does not look at boundaries
     ministack_app.pin_request_origin = pin_as_secure
     iam_actions.request_tag_context = with_more
+
+
+def _resolver(resolve: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    def value_of(key: str, request: iam_evaluator.EvalContext) -> Any:
+        name = key.lower()
+        if name == "aws:principalarn" and request.principal_type == "AssumedRole":
+            role = iam._roles.get_scoped(ACCOUNT, None, request.principal_arn.split("/")[1])
+            return (role or {}).get("Arn", request.principal_arn)
+        if re.fullmatch(r"(?!aws:)[a-z0-9-]+:resourcetag/.+", name):
+            key = f"aws:{key.partition(':')[2]}"
+        return resolve(key, request)
+
+    return value_of
+
+
+def role_keys(iam_action: str, parameters: dict[str, Any]) -> dict[str, str]:
+    """IAM's own keys: the boundary that a request sets, or that what it changes has; the policy it attaches."""
+
+    def first(name: str) -> str:
+        value = parameters.get(name) or ""
+        return str(value[0] if isinstance(value, list) else value)
+
+    boundary = first("PermissionsBoundary")
+    if not boundary and not iam_action.startswith("iam:Create"):
+        role = iam._roles.get_scoped(ACCOUNT, None, first("RoleName"))
+        boundary = (role or {}).get("PermissionsBoundary") or ""
+    keys = {"iam:PermissionsBoundary": boundary, "iam:PolicyARN": first("PolicyArn")}
+    return {name: value for name, value in keys.items() if value}
 
 
 def fill_in(conditions: Any, request: iam_evaluator.EvalContext) -> Any:

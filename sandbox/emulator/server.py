@@ -11,7 +11,6 @@ from typing import Any
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
 from ministack import app as ministack_app
-from ministack.core import iam_actions
 
 from sandbox.emulator import (
     credentials,
@@ -20,9 +19,11 @@ from sandbox.emulator import (
     iam_context,
     lambda_roles,
     moto_bridge,
+    permissions,
     root_key,
     tagging,
     unsupported,
+    web_identity,
 )
 from sandbox.emulator.answers import Answer
 from sandbox.emulator.calls import CallLog, Message, Receive, Send
@@ -33,13 +34,6 @@ from sandbox.emulator.notebooks import Notebooks
 from sandbox.emulator.redshift_data import RedshiftData
 from sandbox.emulator.sns_mail import SnsMail
 from sandbox.settings import Settings
-
-# SageMaker: request field -> kind of its ARN, for IAM.
-SAGEMAKER_KINDS = {
-    "NotebookInstanceName": "notebook-instance",
-    "NotebookInstanceLifecycleConfigName": "notebook-instance-lifecycle-config",
-    "ModelPackageGroupName": "model-package-group",
-}
 
 
 async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.Event], None]) -> None:
@@ -68,7 +62,8 @@ async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.
     event_rules.install()
     iam_context.install(redshift_data.owner_of)
     AsynchronousInvocations(settings).install()
-    teach_iam()
+    permissions.install()
+    web_identity.install(settings.home / "oidc")
 
     sns_mail.smtp_port = await mailbox.serve()
     health = {"generation": generation, "smtp_port": sns_mail.smtp_port}
@@ -85,29 +80,6 @@ async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.
         await hypercorn_serve(application, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
     finally:
         await asyncio.to_thread(notebooks.stop_all)
-
-
-def teach_iam() -> None:
-    """Let ministack's IAM name the actions and resources of the services we add."""
-    for service in ("sagemaker", "redshift", "redshift-data"):
-        iam_actions.SERVICE_TO_IAM_NAMESPACE[service] = service
-    known = iam_actions.extract_resource_arn
-
-    def resource_arn(  # noqa: PLR0917 (ministack calls it)
-        service: str, method: str, path: str, headers: Any, body: bytes, parameters: Any, region: str, account: str
-    ) -> str:
-        request = json.loads(body or b"{}") if service in ("sagemaker", "redshift-data") else {}
-        if service == "sagemaker":
-            for field, kind in SAGEMAKER_KINDS.items():
-                if field in request:
-                    return f"arn:aws:sagemaker:{region}:{account}:{kind}/{str(request[field]).lower()}"
-            return str(request.get("ResourceArn", "*"))
-        if service == "redshift-data":
-            cluster = request.get("ClusterIdentifier")
-            return f"arn:aws:redshift:{region}:{account}:cluster:{cluster}" if cluster else "*"
-        return str(known(service, method, path, headers, body, parameters, region, account))
-
-    iam_actions.extract_resource_arn = resource_arn
 
 
 class OwnPaths:

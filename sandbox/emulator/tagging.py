@@ -81,7 +81,7 @@ def tags_of(arn: str) -> Tags | None:
     read = _iam_tagged if service == "iam" else STORES[service].tagged if service in STORES else None
     if read is None and service in MINISTACK:
         read = _reader(tagging._COLLECTORS[service])
-    arn = arn.removesuffix(":*") if service == "logs" else arn
+    arn = arn.partition(":log-stream:")[0].removesuffix(":*") if service == "logs" else arn
     return next((tags for candidate, tags in read() if candidate == arn), None) if read else None
 
 

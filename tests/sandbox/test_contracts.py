@@ -44,9 +44,24 @@ FUNCTIONS: dict[str, dict[str, list[str]]] = {
             "account_id",
         ],
         "request_tag_context": ["service", "iam_action", "body", "params"],
+        "_match_rest_action": ["service", "method", "path", "query_params"],
+        "identity_denial_message": ["action", "principal_arn", "resource", "explicit_deny"],
+        "access_denied_response": [
+            "service",
+            "action",
+            "principal_arn",
+            "request_id",
+            "error_code",
+            "message",
+            "headers",
+            "resource_arn",
+            "explicit_deny",
+            "resource_policy_arn",
+        ],
     },
     "ministack.core.iam_evaluator": {
         "_conditions_met": ["conditions", "ctx"],
+        "_names_condition_key": ["policies", "prefix"],
         "_resolve_condition_key": ["key", "ctx"],
         "resolve_caller_identity": ["access_key_id"],
         "enforce": ["access_key_id", "iam_action", "service", "region", "resource_arn", "service_context"],
@@ -105,6 +120,9 @@ FUNCTIONS: dict[str, dict[str, list[str]]] = {
         "_create_function": ["data"],
         "_update_config": ["name", "data"],
     },
+    "ministack.services.iam": {"_p": ["params", "key", "default"], "_extract_tags": [], "_xml": [], "_error": []},
+    "ministack.services.kms": {"_resolve_key": ["key_id_or_arn"]},
+    "ministack.services.cognito": {"_decode_id_token_unverified": ["id_token"]},
     "ministack.services.ssm": {"_public_parameter": ["name"]},
     "ministack.services.tagging": {"resource_tags": ["arn"], "_get_resources": ["data"]},
     "moto.backends": {"get_backend": ["name"]},
@@ -141,6 +159,18 @@ FACTS = [
     "{'on_create', 'on_start', 'creation_time', 'last_modified_time', 'arn'} <= set(vars(lifecycle))",
     "{f.name for f in dataclasses.fields(ministack.core.iam_evaluator.EvalContext)} >= "
     "{'principal_arn', 'principal_type', 'principal_account', 'action', 'resource_arn', 'region', 'service_context'}",
+    # Authorisation: what is looked up by name when a request comes.
+    "isinstance(ministack.core.iam_actions._BOTOCORE_SERVICE_MAP, dict)",
+    "isinstance(ministack.core.iam_actions._DENIED_CODES, dict)",
+    "all(f'            {name},' in inspect.getsource(ministack.app._dispatch_service_request)"
+    " for name in ('access_denied_response', 'extract_iam_action', 'extract_resource_arn', 'request_tag_context'))",
+    "'from ministack.services.tagging import resource_tags' in inspect.getsource(ministack.core.iam_evaluator.enforce)",
+    "'_IAM_HANDLERS.get(action)' in inspect.getsource(ministack.services.iam)",
+    "callable(ministack.services.iam._IAM_HANDLERS['GetOpenIDConnectProvider'])",
+    "all(hasattr(store, 'get') for store in (ministack.services.iam._groups, ministack.services.cloudwatch._alarms))",
+    "'test-subject' in inspect.getsource(ministack.services.sts.handle_request)",
+    "hasattr(moto.backends.get_backend('ec2')['123456789012']['eu-central-1'], 'iam_instance_profile_associations')",
+    "all(hasattr(table, '_associations') for table in ec2.route_tables.values())",
     # Tags, wherever they are kept.
     "ministack.services.tagging._COLLECTORS.keys() >= {'s3', 'lambda', 'sqs', 'sns', 'dynamodb', 'events', 'kms'}",
     "ministack.services.tagging._WRITERS.keys() >= {'s3', 'lambda', 'sqs', 'sns', 'dynamodb', 'events', 'kms'}",
@@ -192,7 +222,8 @@ for module_name, names in functions.items():
         target = operator.attrgetter(name)(module) if hasattr(module, name.split(".")[0]) else None
         found[f"{module_name}.{name}"] = list(inspect.signature(target).parameters) if callable(target) else None
 for name in (
-    "iam", "sns", "eventbridge", "cloudwatch", "cloudwatch_logs", "lambda_svc", "secretsmanager", "ssm", "tagging"
+    "iam", "sns", "sts", "eventbridge", "cloudwatch", "cloudwatch_logs", "lambda_svc", "secretsmanager", "ssm",
+    "tagging",
 ):
     importlib.import_module(f"ministack.services.{name}")
 import ministack.core.iam_actions, ministack.core.iam_evaluator, ministack.core.router
@@ -255,7 +286,7 @@ def test_every_private_name_has_a_contract() -> None:
         "iam_actions": "ministack.core.iam_actions",
         "router": "ministack.core.router",
         **{name: f"ministack.services.{name}" for name in ("iam", "sts", "sns", "eventbridge", "lambda_svc")},
-        **{name: f"ministack.services.{name}" for name in ("cloudwatch", "secretsmanager", "ssm", "tagging")},
+        **{name: f"ministack.services.{name}" for name in ("cloudwatch", "kms", "secretsmanager", "ssm", "tagging")},
         "cloudwatch_logs": "ministack.services.cloudwatch_logs",
     }
     listed = {f"{module}.{name}" for module, names in FUNCTIONS.items() for name in names}
