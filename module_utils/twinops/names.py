@@ -12,6 +12,8 @@ OWNER = "twinops"
 ENVIRONMENT_TAG = "twinops:environment"
 PART_TAG = "twinops:part"
 """The role of Ansible that declares a resource: what a run that declares only some parts must leave alone."""
+NAME_TAG = "twinops:name"
+"""The name of what has no name in AWS (EC2). People edit the tag ``Name`` in the console, this one they leave alone."""
 
 ENVIRONMENTS = ("sandbox", "staging", "production")
 TWINS = ("development", "deployment")
@@ -29,7 +31,7 @@ class Names:
         return f"twinops-{self.env}-"
 
     def role(self, purpose: str) -> str:
-        """``purpose``: mlops, dispatch, development-twin, deployment-twin or device."""
+        """``purpose``: mlops, dispatch, development-twin, deployment-twin, device or host."""
         return self.prefix + purpose
 
     def bucket(self, purpose: str) -> str:
@@ -68,6 +70,41 @@ class Names:
     @property
     def dead_letters(self) -> str:
         return self.prefix + "dead-letters"
+
+    @property
+    def network(self) -> str:
+        """The VPC."""
+        return self.prefix + "network"
+
+    def subnet(self, purpose: str) -> str:
+        """``purpose``: private-1, private-2, ... (one a zone), or public."""
+        return self.prefix + purpose
+
+    def route_table(self, purpose: str) -> str:
+        """``purpose``: private or public."""
+        return self.prefix + purpose
+
+    def security_group(self, purpose: str) -> str:
+        """``purpose``: twins, host, endpoints; or default, which AWS makes with the VPC."""
+        return self.prefix + purpose
+
+    def endpoint(self, service: str) -> str:
+        """``service``: as AWS names it after ``com.amazonaws.<region>.``, such as s3 or sagemaker.api."""
+        return self.prefix + service.replace(".", "-")
+
+    @property
+    def internet_gateway(self) -> str:
+        return self.prefix + "internet"
+
+    @property
+    def nat(self) -> str:
+        """The NAT gateway and its address."""
+        return self.prefix + "nat"
+
+    @property
+    def host(self) -> str:
+        """The instance on which Airflow and Ansible run, and its instance profile."""
+        return self.prefix + "host"
 
     @property
     def metric_namespace(self) -> str:

@@ -6,7 +6,7 @@ Rules, in this order:
 2. What is observed and differs is updated in exactly the fields that differ. Tags differ when one of ours is missing or
    has another value; tags of others do not count.
 3. A field that AWS cannot change in place is an error that says what to do: replacing would lose data.
-4. A notebook has to be stopped for most changes: its steps say so.
+4. A machine (notebook, instance) has to be stopped for some changes: its steps say so.
 5. What is observed and declared absent is deleted, if it carries the tag of its owner.
 6. Deletions come first, in the opposite order of creation; then creations and updates in the order of their kinds.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 from .errors import SpecError
 from .names import OWNER, OWNER_TAG
-from .resources import ORDER, Notebook, Resource
+from .resources import ORDER, Resource
 from .status import Condition
 
 CREATE = "create"
@@ -116,7 +116,7 @@ def _create(resource: Resource) -> Change:
 
 
 def _update(resource: Resource, found: Observed, different: tuple[str, ...]) -> Change:
-    steps = _notebook_steps(resource, found.resource, different) if isinstance(resource, Notebook) else ()
+    steps = _machine_steps(resource, found.resource, different) if resource.changed_while_stopped else ()
     return Change(UPDATE, resource.kind, resource.name, different, resource, found, steps)
 
 
@@ -125,16 +125,16 @@ def _delete(found: Observed) -> Change:
     return Change(DELETE, resource.kind, resource.name, tuple(resource.values()), observed=found)
 
 
-def _notebook_steps(desired: Notebook, observed: Resource, different: tuple[str, ...]) -> tuple[str, ...]:
-    is_running = bool(getattr(observed, "running", False))
-    needs_stop = any(name in Notebook.changed_while_stopped for name in different)
+def _machine_steps(desired: Resource, observed: Resource, different: tuple[str, ...]) -> tuple[str, ...]:
+    is_running, shall_run = bool(getattr(observed, "running", False)), bool(getattr(desired, "running", False))
+    needs_stop = any(name in desired.changed_while_stopped for name in different)
     steps = []
-    if is_running and (needs_stop or not desired.running):
+    if is_running and (needs_stop or not shall_run):
         steps.append("stop")
         is_running = False
     if needs_stop:
         steps.append("update")
-    if desired.running and not is_running:
+    if shall_run and not is_running:
         steps.append("start")
     return tuple(steps)
 

@@ -19,6 +19,7 @@ DISPATCH = "dispatch"
 DEVELOPMENT_TWIN = "development-twin"
 DEPLOYMENT_TWIN = "deployment-twin"
 DEVICE = "device"
+HOST = "host"
 
 DESCRIPTIONS = {
     MLOPS: "People and pipelines that operate an environment of twinops.",
@@ -26,6 +27,7 @@ DESCRIPTIONS = {
     DEVELOPMENT_TWIN: "The notebook instance on which workflows are written and tried.",
     DEPLOYMENT_TWIN: "The notebook instance on which workflows run.",
     DEVICE: "An edge device: it may store its decisions and nothing else.",
+    HOST: "The instance on which Airflow and Ansible run.",
 }
 
 SERVICE_OF = {
@@ -33,6 +35,7 @@ SERVICE_OF = {
     DEVELOPMENT_TWIN: "sagemaker.amazonaws.com",
     DEPLOYMENT_TWIN: "sagemaker.amazonaws.com",
     DEVICE: "credentials.iot.amazonaws.com",
+    HOST: "ec2.amazonaws.com",
 }
 
 
@@ -172,6 +175,43 @@ def deployment_twin(scope: Scope, redshift: Redshift | None) -> Document:
 
 def device(scope: Scope) -> Document:
     return document([allow("StoreDecisions", ["s3:PutObject"], [f"{scope.bucket_arn('data')}/decisions/*"])])
+
+
+def host(scope: Scope) -> Document:
+    """Be reached by Session Manager, and act for people as the MLOps role; nothing of its own."""
+    instances = scope.arn("ec2", "instance/*")  # SSM authorises the instance that asks, whose ID nobody knows before
+    # A channel of Session Manager has no ARN: the region is the narrowest scope there is.
+    in_region = {"StringEquals": {"aws:RequestedRegion": scope.region}}
+    channels = [f"ssmmessages:{verb}{channel}Channel" for verb in ("Create", "Open") for channel in ("Control", "Data")]
+    return document(
+        [
+            allow("RegisterWithSessionManager", ["ssm:UpdateInstanceInformation"], [instances]),
+            allow("OpenSessions", channels, ["*"], in_region),
+            allow("OperateEnvironment", ["sts:AssumeRole"], [scope.role_arn(MLOPS)]),
+        ]
+    )
+
+
+_ACTIONS_OF_ENDPOINT = {"monitoring": "cloudwatch"}
+"""Where the name of a service's endpoint is not that of its actions."""
+
+
+def endpoint(scope: Scope, service: str, *, with_packages: bool = False) -> Document:
+    """The policy of a VPC endpoint: our account's people and machines may use our account's resources; no others.
+
+    It grants nothing, it keeps keys and data of other accounts from passing. ``with_packages``: Amazon Linux's, too.
+    """
+    actions = _ACTIONS_OF_ENDPOINT.get(service, service.partition(".")[0])
+    own = {
+        "StringEquals": {"aws:PrincipalAccount": scope.account},
+        "StringEqualsIfExists": {"aws:ResourceAccount": scope.account},  # not every action of AWS has a resource
+    }
+    statements = [{**allow("OwnAccount", [f"{actions}:*"], ["*"], own), "Principal": "*"}]
+    if with_packages:
+        # docs.aws.amazon.com/linux/al2023: dnf reads its repositories from this bucket, without signing
+        packages = f"arn:{scope.partition}:s3:::al2023-repos-{scope.region}-de612dc2/*"
+        statements.append({**allow("Packages", ["s3:GetObject"], [packages]), "Principal": "*"})
+    return document(statements)
 
 
 def tls_only(partition: str, bucket: str) -> Document:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..desired import WORKFLOW_TAG
-from ..names import ENVIRONMENT_TAG, OWNER, OWNER_TAG, PART_TAG
+from ..names import ENVIRONMENT_TAG, NAME_TAG, OWNER, OWNER_TAG, PART_TAG
 from ..plan import Key
 from .kinds.tags import from_pairs
 from .session import Aws
@@ -27,6 +27,18 @@ _NAMED = (
     ("logs", "log-group:", "log_group"),
     ("sagemaker", "notebook-instance/", "notebook"),
 )
+_NAMED_BY_TAG = {
+    "vpc": "vpc",
+    "internet-gateway": "internet_gateway",
+    "subnet": "subnet",
+    "elastic-ip": "elastic_ip",
+    "natgateway": "nat_gateway",
+    "route-table": "route_table",
+    "security-group": "security_group",
+    "vpc-endpoint": "vpc_endpoint",
+    "instance": "instance",
+}
+"""EC2's types of resources, whose ARNs end in an identifier -> kind."""
 _ARN = re.compile(r"arn:[^:]*:(?P<service>[^:]*):[^:]*:[^:]*:(?P<resource>.*)")
 
 
@@ -59,11 +71,14 @@ def owned_by_tags(aws: Aws, key: Key, its: Mapping[str, str]) -> Owned | None:
 
 
 def key_of(arn: str, own_tags: Mapping[str, str]) -> Key | None:
-    """Kind and name of an ARN; None for what is no kind of ours. EC2's identifiers say nothing: their tag Name does."""
+    """Kind and name of an ARN; None for what is no kind of ours. EC2's identifiers say nothing: a tag does."""
     match = _ARN.fullmatch(arn)
     if match is None:
         return None
     service, resource = match["service"], match["resource"]
+    if service == "ec2":
+        kind, name = _NAMED_BY_TAG.get(resource.partition("/")[0]), own_tags.get(NAME_TAG) or own_tags.get("Name")
+        return (kind, name) if kind and name else None
     for known_service, start, kind in _NAMED:
         if service == known_service and resource.startswith(start):
             name = resource.removeprefix(start)

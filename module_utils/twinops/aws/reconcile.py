@@ -19,7 +19,30 @@ from ..plan import CREATE, DELETE, Change, Key, Observed, diff, plan
 from ..resources import KINDS as RESOURCES
 from ..resources import Resource, made_before, removed_before
 from ..status import STALLED, Condition, summary
-from .kinds import bucket, function, layer, lifecycle_config, log_group, notebook, queue, role, rule, table, topic
+from .kinds import (
+    bucket,
+    elastic_ip,
+    function,
+    instance,
+    instance_profile,
+    internet_gateway,
+    layer,
+    lifecycle_config,
+    log_group,
+    nat_gateway,
+    notebook,
+    queue,
+    role,
+    route_table,
+    rule,
+    security_group,
+    security_rules,
+    subnet,
+    table,
+    topic,
+    vpc,
+    vpc_endpoint,
+)
 from .owned import Owned, owned
 from .session import Aws, explain, in_order
 
@@ -52,14 +75,25 @@ KINDS: Mapping[str, Kind] = {
     "table": table,
     "topic": topic,
     "log_group": log_group,
+    "vpc": vpc,
+    "internet_gateway": internet_gateway,
+    "subnet": subnet,
+    "elastic_ip": elastic_ip,
+    "nat_gateway": nat_gateway,
+    "route_table": route_table,
+    "security_group": security_group,
+    "security_rules": security_rules,
+    "vpc_endpoint": vpc_endpoint,
     "layer": layer,
     "function": function,
     "lifecycle_config": lifecycle_config,
     "notebook": notebook,
+    "instance_profile": instance_profile,
+    "instance": instance,
     "rule": rule,
 }
 
-_UNLISTED = (role, lifecycle_config)
+_UNLISTED = (role, lifecycle_config, instance_profile)
 """Kinds that AWS does not list by tags: each lists what is ours itself, for the parts that make it."""
 
 

@@ -41,6 +41,7 @@ _ADVICE = {
     "LimitExceeded": "ask AWS for a higher quota, or remove what is no longer used",
     "ServiceQuotaExceeded": "ask AWS for a higher quota, or remove what is no longer used",
     "BucketAlreadyExists": "the name belongs to another account: choose another environment or account",
+    "DependencyViolation": "something that twinops did not make still uses it: look for it in the VPC console",
     "BucketNotEmpty": "empty it first; twinops never deletes data",
 }
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..resources import Resource
-from . import env, notifications, observability, storage, twins, workflows
+from . import airflow, env, network, notifications, observability, storage, twins, workflows
 from .common import WORKFLOW_TAG, DispatchCode, Estate, Options
 
 __all__ = ["OPTIONS", "PARTS", "WORKFLOW_TAG", "DispatchCode", "Estate", "Options", "resources"]
 
-_PARTS = (env, storage, notifications, observability, twins, workflows)
+_PARTS = (env, network, storage, notifications, observability, twins, airflow, workflows)
 
 PARTS: Mapping[str, Callable[[Estate, Options], tuple[Resource, ...]]] = {each.PART: each.resources for each in _PARTS}
 OPTIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {each.PART: each.OPTIONS for each in _PARTS}

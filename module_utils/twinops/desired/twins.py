@@ -29,6 +29,7 @@ OPTIONS = {
     "script": {"type": "path", "required": True},
     "repository": {"type": "str", "required": True},
     "git_ref": {"type": "str", "default": "HEAD"},
+    "subnet": {"type": "str", "default": ""},
     "redshift": {"type": "dict", "options": REDSHIFT},
 }
 
@@ -41,10 +42,10 @@ def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
 
     Raises SpecError if the script is larger than AWS takes.
     """
-    script = lifecycle_script(estate, options)
+    script, subnet, names = lifecycle_script(estate, options), options["subnet"], estate.scope.names
     made: list[Resource] = []
     for spec in options["instances"]:
-        name = estate.scope.names.twin(spec["twin"])
+        name = names.twin(spec["twin"])
         made.append(LifecycleConfig(name=name, tags={}, on_start=script))
         made.append(
             Notebook(
@@ -56,7 +57,9 @@ def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
                 lifecycle_config=name,
                 root_access=False,
                 imds_version="2",
-                direct_internet_access=True,
+                subnet=names.subnet(subnet) if subnet else "",
+                security_groups=(names.security_group("twins"),) if subnet else (),
+                direct_internet_access=not subnet,
                 running=spec["running"],
             )
         )

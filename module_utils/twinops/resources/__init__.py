@@ -11,6 +11,19 @@ from collections.abc import Mapping
 
 from .access import Role
 from .base import Json, Resource, Scope
+from .host import Instance, InstanceProfile
+from .network import (
+    ElasticIp,
+    InternetGateway,
+    NatGateway,
+    RouteTable,
+    SecurityGroup,
+    SecurityRules,
+    Subnet,
+    Traffic,
+    Vpc,
+    VpcEndpoint,
+)
 from .notifications import Topic
 from .observability import LogGroup
 from .storage import Bucket, Table
@@ -21,19 +34,31 @@ __all__ = [
     "KINDS",
     "ORDER",
     "Bucket",
+    "ElasticIp",
     "Function",
+    "Instance",
+    "InstanceProfile",
+    "InternetGateway",
     "Json",
     "Layer",
     "LifecycleConfig",
     "LogGroup",
+    "NatGateway",
     "Notebook",
     "Queue",
     "Resource",
     "Role",
+    "RouteTable",
     "Rule",
     "Scope",
+    "SecurityGroup",
+    "SecurityRules",
+    "Subnet",
     "Table",
     "Topic",
+    "Traffic",
+    "Vpc",
+    "VpcEndpoint",
     "made_before",
     "removed_before",
 ]
@@ -47,10 +72,21 @@ KINDS: Mapping[str, type[Resource]] = {
         Table,
         Topic,
         LogGroup,
+        Vpc,
+        InternetGateway,
+        Subnet,
+        ElasticIp,
+        NatGateway,
+        RouteTable,
+        SecurityGroup,
+        SecurityRules,
+        VpcEndpoint,
         Layer,
         Function,
         LifecycleConfig,
         Notebook,
+        InstanceProfile,
+        Instance,
         Rule,
     )
 }

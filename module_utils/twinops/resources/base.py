@@ -62,6 +62,8 @@ class Resource:
     """Kinds that have to be there first, and that can only be removed afterwards."""
     immutable: ClassVar[frozenset[str]] = frozenset()
     """Fields that AWS cannot change in place."""
+    changed_while_stopped: ClassVar[frozenset[str]] = frozenset()
+    """Fields that AWS changes only while the machine is stopped. Such kinds have a field ``running``."""
     taggable: ClassVar[bool] = True
     """Whether AWS can tag it. What it cannot is ours by its name alone."""
     data: ClassVar[bool] = False

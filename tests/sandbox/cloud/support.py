@@ -67,6 +67,7 @@ WORKFLOWS = (workflow("drift_report"), workflow("model_evaluation", schedule=Non
 # What the roles of playbooks/cloud.yml declare together, part by part.
 DECLARED: dict[str, dict[str, Any]] = {
     "env": {"redshift": {"cluster": "twinops-sandbox", "database": "plant", "db_user": "twinops"}},
+    "network": {"cidr": "10.41.0.0/20", "services": ["logs", "sns"], "host": True},
     "storage": {"buckets": [{"purpose": purpose, "noncurrent_days": 30} for purpose in ("models", "reports", "data")]},
     "notifications": {"mail_to": ["mlops@example.com"]},
     "observability": {},
@@ -74,8 +75,10 @@ DECLARED: dict[str, dict[str, Any]] = {
         "instances": [{"twin": "deployment"}],
         "script": __file__,
         "repository": "/nowhere",
+        "subnet": "private-1",
         "redshift": {"cluster": "twinops-sandbox", "database": "plant", "db_user": "twinops"},
     },
+    "airflow": {"enabled": True, "user_data": "#!/bin/sh\ntrue\n"},
     "workflows": {"retention_days": 30},
 }
 

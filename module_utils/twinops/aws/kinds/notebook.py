@@ -10,11 +10,12 @@ from botocore.exceptions import ClientError
 from ...plan import Change, Observed
 from ...resources import Notebook
 from ...status import RECONCILING, STALLED, Condition
+from .. import ec2
 from ..owned import tags as tags_of
 from ..session import Aws, until, until_accepted
 from .tags import as_pairs, from_pairs
 
-SERVICES = ("sagemaker",)
+SERVICES = ("sagemaker", "ec2")
 WORKERS = 2
 READ_BACK = True
 
@@ -55,6 +56,8 @@ def _observe(aws: Aws, name: str) -> Observed | None:
             lifecycle_config=found.get("NotebookInstanceLifecycleConfigName") or "",
             root_access=found.get("RootAccess") == "Enabled",
             imds_version=metadata_service.get("MinimumInstanceMetadataServiceVersion", "1"),
+            subnet=ec2.name_of(aws, "subnet", found["SubnetId"]) if found.get("SubnetId") else "",
+            security_groups=ec2.names_of(aws, "security_group", found.get("SecurityGroups") or ()),
             direct_internet_access=found.get("DirectInternetAccess") == "Enabled",
             running=status in _STARTING,
         ),
@@ -75,12 +78,14 @@ def _conditions(name: str, status: str, found: Mapping[str, Any]) -> tuple[Condi
 def create(aws: Aws, change: Change) -> None:
     """AWS starts it at once; ``reconcile`` waits until it is in service."""
     sagemaker, notebook = aws.client("sagemaker"), cast(Notebook, change.desired)
+    network = _network(aws, notebook)
     until_accepted(
         lambda: sagemaker.create_notebook_instance(
             NotebookInstanceName=notebook.name,
             LifecycleConfigName=notebook.lifecycle_config,
             DirectInternetAccess="Enabled" if notebook.direct_internet_access else "Disabled",
             Tags=as_pairs(notebook.tags),
+            **network,
             **_settings(notebook),
         ),
         _ROLE_NOT_READY,
@@ -111,6 +116,13 @@ def delete(aws: Aws, change: Change) -> None:
         _stop(sagemaker, name)
     absent_as_none(sagemaker.delete_notebook_instance, NotebookInstanceName=name)
     until(lambda: _status(sagemaker, name) is None, f"notebook {name}: deleted", _TRANSITION_TIMEOUT_S)
+
+
+def _network(aws: Aws, notebook: Notebook) -> dict[str, Any]:
+    if not notebook.subnet:
+        return {}
+    groups = ec2.ids_of(aws, "security_group", notebook.security_groups)
+    return {"SubnetId": ec2.id_of(aws, "subnet", notebook.subnet), "SecurityGroupIds": groups}
 
 
 def _settings(notebook: Notebook) -> dict[str, Any]:
