@@ -124,6 +124,7 @@ class Ec2:
             "DeleteVpcEndpoints": _forget_endpoints,
             "DeleteNatGateway": _free_nat_address,
             "TerminateInstances": _remove_interfaces,
+            "ReplaceIamInstanceProfileAssociation": _show_profile,
         }
 
     async def handle(
@@ -488,6 +489,14 @@ def _keep_metadata_options(parameters: Parameters) -> None:
         value = getattr(instance.metadata_options, attribute, None)
         if value is not None:
             parameters.setdefault(name, str(value))
+
+
+def _show_profile(parameters: Parameters) -> None:
+    """The instance shows its new profile; moto notes it at the association only."""
+    for instance_id, association in _backend().iam_instance_profile_associations.items():
+        if association.association_id == parameters["AssociationId"]:
+            profile = {"Arn": association.iam_instance_profile.arn, "Id": association.association_id}
+            _backend().modify_instance_attribute(instance_id, "iam_instance_profile", profile)
 
 
 def _remove_interfaces(parameters: Parameters) -> None:

@@ -1,4 +1,4 @@
-"""The plan: cases in tests/plans/cloud/plans.yml."""
+"""The plan: cases in tests/plans/cloud/*.yml, but samples.yml, which has the resources that they start from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from twinops.names import Names
 from twinops.plan import Change, Observed, diff, plan
 
 FOLDER = Path(__file__).parents[1] / "plans/cloud"
-CASES = yaml.safe_load((FOLDER / "plans.yml").read_text())
+CASES = [
+    case
+    for path in sorted(FOLDER.glob("*.yml"))
+    if path.name != "samples.yml"
+    for case in yaml.safe_load(path.read_text())
+]
 SAMPLES = yaml.safe_load((FOLDER / "samples.yml").read_text())
 TYPES = resources.KINDS
 

@@ -59,8 +59,9 @@ def tags(aws: Aws, arn: str, read: Callable[[], Mapping[str, str]]) -> dict[str,
 
 def owned(aws: Aws) -> list[Owned]:
     """Everything that carries the tags of twinops in this environment, as far as AWS can list it by tags."""
-    found = [(key_of(arn, its), its) for arn, its in sorted(_listing(aws).items())]
-    return [each for key, its in found if key and (each := owned_by_tags(aws, key, its))]
+    found = {key_of(arn, its): its for arn, its in sorted(_listing(aws).items())}
+    # EC2's removed resources stay in the listing for a while, with the names of those that took their places.
+    return [each for key, its in found.items() if key and (each := owned_by_tags(aws, key, its))]
 
 
 def owned_by_tags(aws: Aws, key: Key, its: Mapping[str, str]) -> Owned | None:

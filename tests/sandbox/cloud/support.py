@@ -139,9 +139,14 @@ def complete(part: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(checked.validated_parameters)
 
 
-def check_drift(environment: Environment, aws: Callable[[str], Any], tamper: Tamper, expected: str) -> None:
-    """What ``tamper`` does is seen by a check that writes nothing, shown with a diff, and repaired by a converge."""
-    resources = environment.resources()
+def check_drift(
+    environment: Environment, aws: Callable[[str], Any], tamper: Tamper, expected: str, *parts: str
+) -> None:
+    """What ``tamper`` does is seen by a check that writes nothing, shown with a diff, and repaired by a converge.
+
+    ``parts``: of which the resources are looked at (default: all).
+    """
+    resources = environment.resources(*parts)
     tamper(aws, environment.scope)
     try:
         seen, writes = environment.writes_of(lambda: environment.reconcile(resources, apply=False))

@@ -17,7 +17,7 @@ READ_BACK = False
 
 _EVERYTHING = "all"
 _EVERY_PROTOCOL = "-1"
-_GONE = "InvalidPermission.NotFound"
+_GONE = ("InvalidPermission.NotFound", "InvalidGroup.NotFound")
 
 
 def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
@@ -53,6 +53,7 @@ def delete(aws: Aws, change: Change) -> None:
     observed = cast(Observed, change.observed)
     nothing = SecurityRules(change.name, {}, ingress=(), egress=())
     _set(aws, observed.handles["id"], nothing, cast(SecurityRules, observed.resource))
+    aws.forget("ec2 security_group")  # its listing says who refers to whom, for the groups that go next
 
 
 def revoke_references(aws: Aws, group_id: str) -> None:
@@ -66,7 +67,7 @@ def revoke_references(aws: Aws, group_id: str) -> None:
         for revoke, permissions in directions.items():
             references = [each for each in (_referring(it, group_id) for it in permissions) if each]
             if references and record["GroupId"] != group_id:
-                absent_as_none(revoke, _GONE, GroupId=record["GroupId"], IpPermissions=references)
+                absent_as_none(revoke, *_GONE, GroupId=record["GroupId"], IpPermissions=references)
 
 
 def _referring(permission: Mapping[str, Any], group_id: str) -> dict[str, Any]:
@@ -88,13 +89,19 @@ def _set(aws: Aws, group_id: str, wanted: SecurityRules, current: SecurityRules)
         (wanted.egress, current.egress, client.authorize_security_group_egress, client.revoke_security_group_egress),
     )
     for expected, actual, authorize, revoke in directions:
-        missing, surplus = sorted(set(expected) - set(actual)), sorted(set(actual) - set(expected))
+        missing = sorted(set(expected) - set(actual))
+        surplus = sorted(each for each in set(actual) - set(expected) if not _is_gone(aws, each.peer))
         if missing:
             permissions = [_permission(aws, each) for each in missing]
             ec2.accepted(authorize, GroupId=group_id, IpPermissions=permissions)
         if surplus:
-            permissions = [_permission(aws, each) for each in surplus]
-            absent_as_none(revoke, _GONE, GroupId=group_id, IpPermissions=permissions)
+            revoke(GroupId=group_id, IpPermissions=[_permission(aws, each) for each in surplus])
+
+
+def _is_gone(aws: Aws, peer: str) -> bool:
+    """Whether it is a group that was removed a moment ago, and its rules with it (:func:`revoke_references`)."""
+    is_named_group = not ("/" in peer or peer.startswith(("com.", "pl-", "sg-")))
+    return is_named_group and not ec2.found(aws, "security_group", [peer])
 
 
 def _traffic(aws: Aws, permissions: Iterable[Mapping[str, Any]]) -> tuple[Traffic, ...]:
