@@ -6,6 +6,7 @@ import base64
 from collections.abc import Collection
 from typing import Any, cast
 
+from ...names import TWINS
 from ...plan import Change, Observed
 from ...resources import LifecycleConfig
 from ..owned import Owned
@@ -16,8 +17,6 @@ SERVICES = ("sagemaker",)
 WORKERS = 2
 READ_BACK = False
 PARTS = ("twins",)
-
-_LISTED = "NotebookInstanceLifecycleConfigs"
 
 
 def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
@@ -36,11 +35,9 @@ def _observe(aws: Aws, name: str) -> Observed | None:
 
 
 def list_owned(aws: Aws) -> list[Owned]:
-    """By their names: they have no tags."""
-    sagemaker, prefix = aws.client("sagemaker"), aws.scope.names.prefix
-    pages = sagemaker.get_paginator("list_notebook_instance_lifecycle_configs").paginate(NameContains=prefix)
-    names = [each["NotebookInstanceLifecycleConfigName"] for page in pages for each in page[_LISTED]]
-    return [Owned((LifecycleConfig.kind, name), PARTS[0], "") for name in names if name.startswith(prefix)]
+    """They have no tags, and there are only as many as there are twins: asking whether each exists is a call for those
+    that are not declared, and none for the others."""
+    return [Owned((LifecycleConfig.kind, aws.scope.names.twin(twin)), PARTS[0], "") for twin in TWINS]
 
 
 def create(aws: Aws, change: Change) -> None:
