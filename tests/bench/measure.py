@@ -70,7 +70,8 @@ def run(argv: Sequence[str], *, environment: Mapping[str, str], directory: Path,
         raise MeasureError(f"{' '.join(argv)}: expected to end within {timeout_s:g} s; its output: {log}") from None
     finally:
         processes.end(_running(run_id))
-        _reap()
+        popen.wait()
+        _reap_orphans()
     return Usage(exit_code, wall_s, _cpu_of_children_s() - before_s)
 
 
@@ -78,8 +79,8 @@ def _running(run_id: str) -> list[processes.Process]:
     return processes.with_environment(f"{MARKER}={run_id}")
 
 
-def _reap() -> None:
-    """Wait for every child that has ended: only then does the kernel add its CPU time to ours."""
+def _reap_orphans() -> None:
+    """Wait for those that have ended: only then does the kernel add their CPU time to ours."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
 from tests.bench.report import (
     CHANGED_CHECK,
@@ -31,7 +32,7 @@ CPU_RATIOS = (
 CALLS_OF_A_NO_OP = 40
 """Calls that a no-op may make besides one for each workflow."""
 
-ABOVE_THE_MINIMUM = 1.15
+ABOVE_THE_MINIMUM = Fraction(115, 100)
 """How much above the minimum of write calls, and above the time that AWS's rates set, a creation may be."""
 
 FROM_W_UNDER_RATES = 100
@@ -62,7 +63,8 @@ def _calls(measurements: Measurements, workflows: int) -> list[Verdict]:
     minimum = measurements.figure(TWINOPS, workflows, CREATE, lambda m: m.minimum_writes)
     if writes is not None and minimum:
         target = f"create, W={workflows}: at most 1.15x the {minimum:.0f} writes that it takes"
-        found.append(Verdict(target, f"{writes:.0f} = {writes / minimum:.2f}x", writes <= ABOVE_THE_MINIMUM * minimum))
+        is_reached = Fraction(writes) <= ABOVE_THE_MINIMUM * Fraction(minimum)
+        found.append(Verdict(target, f"{writes:.0f} = {writes / minimum:.2f}x", is_reached))
     return found
 
 
@@ -97,6 +99,6 @@ def _under_rates(measurements: Iterable[Measurement]) -> list[Verdict]:
         found.append(Verdict(f"{title}: no throttled call", str(m.throttled), m.throttled == 0))
         if m.workflows >= FROM_W_UNDER_RATES:
             target = f"{title}: at most 1.15x the {m.floor_s:.1f} s that the rates set"
-            limit_s = ABOVE_THE_MINIMUM * m.floor_s
+            limit_s = float(ABOVE_THE_MINIMUM) * m.floor_s
             found.append(Verdict(target, f"{m.wall_s:.1f} s = {m.wall_s / m.floor_s:.2f}x", m.wall_s <= limit_s))
     return found
