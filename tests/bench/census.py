@@ -98,7 +98,7 @@ def _s3(session: Any) -> Mapping[str, int]:
             {
                 "bucket": 1,
                 "bucket versioning": int(has_versions),
-                "bucket encryption": _exists(s3.get_bucket_encryption, Bucket=name),
+                "bucket encryption": _own_encryption(s3, name),
                 "bucket public access block": _exists(s3.get_public_access_block, Bucket=name),
                 "bucket policy": _exists(s3.get_bucket_policy, Bucket=name),
                 "bucket lifecycle": _exists(s3.get_bucket_lifecycle_configuration, Bucket=name),
@@ -106,6 +106,15 @@ def _s3(session: Any) -> Mapping[str, int]:
             }
         )
     return counted
+
+
+def _own_encryption(s3: Any, bucket: str) -> int:
+    """1 for another encryption than the one (AES256) that AWS gives to every new bucket."""
+    try:
+        rules = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
+    except ClientError as error:
+        return _none_if_absent(error)
+    return int(any(rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] != "AES256" for rule in rules))
 
 
 def _dynamodb(session: Any) -> Mapping[str, int]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,16 @@ from sandbox.settings import Settings
 
 @dataclass(frozen=True)
 class Calls:
-    """The calls of one run. ``refused`` are answers of 400 and above, ``throttled`` those of them for their rate."""
+    """The calls of one run. ``refused`` are answers of 400 and above, ``throttled`` those of them for their rate.
+
+    ``by_operation`` counts them by ``service:Action``, the answer's status and whether it was throttled.
+    """
 
     reads: int
     writes: int
     refused: int
     throttled: int
+    by_operation: Mapping[str, int]
 
 
 class Endpoint:
@@ -49,8 +54,13 @@ def count(log: Path, mark: int) -> Calls:
         reads=len(calls) - writes,
         writes=writes,
         refused=sum(call["status"] >= 400 for call in calls),
-        throttled=sum(call.get("throttled", False) for call in calls),
+        throttled=sum(call["throttled"] for call in calls),
+        by_operation=Counter(map(_operation, calls)),
     )
+
+
+def _operation(call: Mapping[str, Any]) -> str:
+    return f"{call['service']}:{call['action']} {call['status']}{' throttled' if call['throttled'] else ''}"
 
 
 @contextmanager

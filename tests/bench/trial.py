@@ -59,6 +59,8 @@ class Trial:
             timeout_s=TIMEOUT_S,
         )
         calls, output = self._endpoint.calls_since(mark), log.read_text(errors="replace")
+        listed = sorted(calls.by_operation.items(), key=lambda item: (-item[1], item[0]))
+        log.with_suffix(".calls").write_text("".join(f"{number:6} {operation}\n" for operation, number in listed))
         recaps = list(RECAP.finditer(output))
         return Measurement(
             contender=self._contender.name,

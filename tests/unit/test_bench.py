@@ -167,13 +167,20 @@ def test_the_minimum_counts_each_call_that_a_thing_takes() -> None:
 
 def test_calls_are_counted_from_a_mark_on(tmp_path: Path) -> None:
     log = tmp_path / "calls.jsonl"
-    call = {"write": False, "status": 200, "throttled": False}
-    log.write_text(json.dumps(call) + "\n")
+    read = {"service": "iam", "action": "GetRole", "write": False, "status": 200, "throttled": False}
+    write = {**read, "action": "CreateRole", "write": True}
+    log.write_text(json.dumps(read) + "\n")
     mark = log.stat().st_size
-    later = [call, {**call, "status": 404}, {**call, "write": True}, {"write": True, "status": 400, "throttled": True}]
+    later = [read, {**read, "status": 404}, write, {**write, "status": 400, "throttled": True}]
     with log.open("a") as file:
         file.writelines(json.dumps(line) + "\n" for line in later)
-    assert endpoint.count(log, mark) == endpoint.Calls(reads=2, writes=2, refused=2, throttled=1)
+    by_operation = {
+        "iam:GetRole 200": 1,
+        "iam:GetRole 404": 1,
+        "iam:CreateRole 200": 1,
+        "iam:CreateRole 400 throttled": 1,
+    }
+    assert endpoint.count(log, mark) == endpoint.Calls(2, 2, refused=2, throttled=1, by_operation=by_operation)
 
 
 PEER_OUTPUT = """\
