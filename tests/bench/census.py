@@ -54,7 +54,8 @@ MADE_BY: Mapping[str, tuple[str, ...]] = {
     "vpc endpoint": ("ec2:CreateVpcEndpoint",),
     "security group": ("ec2:CreateSecurityGroup",),
     "ingress of a group": ("ec2:AuthorizeSecurityGroupIngress",),
-    "egress of a group": ("ec2:RevokeSecurityGroupEgress",),
+    "closed egress of a group": ("ec2:RevokeSecurityGroupEgress",),
+    "egress of a group": ("ec2:AuthorizeSecurityGroupEgress",),
     "instance": ("ec2:RunInstances",),
 }
 """What exists -> the calls that one of it takes, where each call says as much as AWS lets it (tags at creation)."""
@@ -209,7 +210,8 @@ def _network(session: Any) -> Mapping[str, int]:
         if not any(association.get("Main") for association in table["Associations"])
     ]
     groups = _all(ec2, "describe_security_groups", "SecurityGroups", **inside)
-    groups = [group for group in groups if group["GroupName"] != "default"]  # comes with the VPC
+    made = [group for group in groups if group["GroupName"] != "default"]  # that one comes with the VPC
+    closed = [group for group in groups if not _is_all(group["IpPermissionsEgress"])]
     reservations = _all(ec2, "describe_instances", "Reservations", **inside)
     return {
         "vpc": len(vpcs),
@@ -218,9 +220,10 @@ def _network(session: Any) -> Mapping[str, int]:
         "route table": len(tables),
         "route table association": sum(len(table["Associations"]) for table in tables),
         "vpc endpoint": len(_all(ec2, "describe_vpc_endpoints", "VpcEndpoints", **inside)),
-        "security group": len(groups),
-        "ingress of a group": sum(bool(group["IpPermissions"]) for group in groups),
-        "egress of a group": sum(not _is_all(group["IpPermissionsEgress"]) for group in groups),
+        "security group": len(made),
+        "ingress of a group": sum(bool(group["IpPermissions"]) for group in made),
+        "closed egress of a group": len(closed),
+        "egress of a group": sum(bool(group["IpPermissionsEgress"]) for group in closed),
         "instance": sum(len(reservation["Instances"]) for reservation in reservations),
     }
 

@@ -171,7 +171,8 @@ def test_calls_are_counted_from_a_mark_on(tmp_path: Path) -> None:
     write = {**read, "action": "CreateRole", "write": True}
     log.write_text(json.dumps(read) + "\n")
     mark = log.stat().st_size
-    later = [read, {**read, "status": 404}, write, {**write, "status": 400, "throttled": True}]
+    by_a_person = {**write, "service": "sns", "action": "ConfirmSubscription"}
+    later = [read, {**read, "status": 404}, write, by_a_person, {**write, "status": 400, "throttled": True}]
     with log.open("a") as file:
         file.writelines(json.dumps(line) + "\n" for line in later)
     by_operation = {
