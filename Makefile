@@ -15,12 +15,12 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin
 export PYTHONPATH :=
 
 TESTS ?= tests
-LINTED_PYTHON := module_utils library dispatch workflows edge sandbox plugins tests inventories
+LINTED_PYTHON := module_utils library dispatch workflows edge sandbox plugins tests inventories molecule
 
 NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo up down clean status jupyter deploy plan test unit lint lint-imports format bench bench-cloud lock
+.PHONY: help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports format bench bench-cloud lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ down: ## stop every process of the sandbox
 	@if [ -x .venv/bin/python ]; then python -m sandbox down; else echo "nothing is set up, nothing runs"; fi
 
 clean: down ## stop it and remove every trace: sandbox, environments, caches
-	@rm -rf .sandbox .sandbox-test .sandbox-bench .sandbox-bench-cloud .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible .hypothesis
+	@rm -rf .sandbox .sandbox-molecule .sandbox-test .sandbox-bench .sandbox-bench-cloud .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible .hypothesis
 	@find . -name __pycache__ -not -path "./.git/*" -prune -exec rm -rf {} +
 	@echo "removed: sandbox, environments, caches, build results"
 
@@ -62,6 +62,9 @@ test: setup-dev ## every test: unit, plan cases, devices, the sandbox end to end
 
 unit: setup-dev ## the tests that need no sandbox
 	@python -m pytest tests -m "not sandbox"
+
+molecule: setup-dev ## converge, repeat and verify each cloud role in an empty sandbox; SCENARIO="storage env" only these
+	@python -m sandbox.molecule $(SCENARIO)
 
 lint: setup-dev ## the same checks as the pipeline
 	ruff check $(LINTED_PYTHON)
