@@ -13,7 +13,6 @@ from typing import Any
 from sandbox import account, lifecycle
 from sandbox.settings import Settings
 
-
 BY_OTHERS = ("ConfirmSubscription",)
 """Calls of the people in the sandbox, who open the links in their mail."""
 
