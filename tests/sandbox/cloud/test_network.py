@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from twinops.aws import ec2
 from twinops.aws.reconcile import ApplyError
+from twinops.errors import TwinopsError
 from twinops.resources import Scope
 
 from tests.sandbox.cloud.support import Deployment, Environment, Tamper, check_drift
@@ -400,7 +401,7 @@ def test_two_of_one_name_are_for_people_to_tell_apart(production: Environment, a
     copy = aws("ec2").create_vpc(CidrBlock="10.50.0.0/16", TagSpecifications=[{"ResourceType": "vpc", "Tags": tags}])[
         "Vpc"
     ]["VpcId"]
-    with pytest.raises(Exception, match=rf"vpc twinops-production-network: expected one, found .*{copy}"):
+    with pytest.raises(TwinopsError, match=rf"vpc twinops-production-network: expected one, found .*{copy}"):
         production.reconcile(resources)
     aws("ec2").delete_vpc(VpcId=copy)
     assert production.reconcile(resources)["changes"] == []
