@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,8 @@ TASK = re.compile(r"TASK \[(?P<title>.*)\] \**$")
 CHANGED = re.compile(r"changed: \[\S+\](?: => \(item=(?P<item>.*)\))?")
 RESULT = re.compile(r"^(?:changed|ok): \[\S+\] => \n((?:    .*\n)+)", re.MULTILINE)
 
-MITOGEN_STRATEGIES = PEER_PYTHON / "lib/python3.11/site-packages/ansible_mitogen/plugins/strategy"
+SITE_PACKAGES = PEER_PYTHON / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"  # set-up's Python
+MITOGEN_STRATEGIES = SITE_PACKAGES / "ansible_mitogen/plugins/strategy"
 
 
 @dataclass(frozen=True)
