@@ -15,6 +15,9 @@ PART_TAG = "twinops:part"
 NAME_TAG = "twinops:name"
 """The name of what has no name in AWS (EC2). People edit the tag ``Name`` in the console, this one they leave alone."""
 
+COMPOSITE = "any-"
+"""Starts the names of composite alarms, after the prefix of the environment."""
+
 ENVIRONMENTS = ("sandbox", "staging", "production")
 TWINS = ("development", "deployment")
 
@@ -43,8 +46,20 @@ class Names:
         return self.prefix + twin
 
     def function(self, purpose: str) -> str:
-        """``purpose``: dispatch or backup."""
+        """``purpose``: dispatch, backup or watchdog."""
         return self.prefix + purpose
+
+    def alarm(self, purpose: str) -> str:
+        """An alarm on the machinery, such as ``dead-letters``."""
+        return self.prefix + purpose
+
+    def workflow_alarm(self, what: str, workflow: str) -> str:
+        """``what``: failed or missing. In front: no alarm of the machinery can have the same name."""
+        return f"{self.prefix}{what}-{workflow}"
+
+    def composite_alarm(self, purpose: str) -> str:
+        """An alarm on other alarms; by its name as its ARN does not tell it from an alarm on a metric."""
+        return f"{self.prefix}{COMPOSITE}{purpose}"
 
     def rule(self, workflow: str) -> str:
         return self.prefix + workflow
@@ -66,6 +81,20 @@ class Names:
     @property
     def layer(self) -> str:
         return self.prefix + "websocket-client"
+
+    @property
+    def watchdog_rule(self) -> str:
+        """With a hyphen, which no workflow's name has."""
+        return self.prefix + "watchdog-tick"
+
+    @property
+    def key(self) -> str:
+        """KMS key; ``alias/`` and this is its alias."""
+        return self.prefix + "data"
+
+    @property
+    def dashboard(self) -> str:
+        return self.prefix + "workflows"
 
     @property
     def dead_letters(self) -> str:

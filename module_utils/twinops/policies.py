@@ -103,6 +103,7 @@ def mlops(scope: Scope) -> Document:
         [
             _ledger(scope, "ReadLedger", "GetItem", "Query"),
             *_read_buckets(scope, "models", "reports", "data"),
+            _use_key(scope, "Decrypt", via=("s3",)),
             allow("PutEvents", ["events:PutEvents"], [scope.arn("events", "event-bus/default")]),
             allow("StartRunsByHand", ["lambda:InvokeFunction"], [scope.function_arn("backup")]),
             allow("SeeTwins", ["sagemaker:DescribeNotebookInstance"], [scope.twin_arn("*")]),
@@ -121,10 +122,10 @@ def mlops(scope: Scope) -> Document:
 
 
 def dispatch(scope: Scope) -> Document:
-    """Claim a run, ring the deployment twin's doorbell, hand over to the backup; nothing else."""
+    """Claim a run, ring the deployment twin's doorbell, hand over to the backup, look after lost runs; nothing else."""
     return document(
         [
-            _ledger(scope, "ClaimRuns", "GetItem", "PutItem", "UpdateItem"),
+            _ledger(scope, "ClaimRuns", "GetItem", "PutItem", "Query", "UpdateItem"),
             allow(
                 "RingDeploymentTwin",
                 _sagemaker("CreatePresignedNotebookInstanceUrl", "DescribeNotebookInstance", "StartNotebookInstance"),
@@ -132,6 +133,8 @@ def dispatch(scope: Scope) -> Document:
             ),
             allow("HandOverToBackup", ["lambda:InvokeFunction"], [scope.function_arn("backup")]),
             allow("Notify", ["sns:Publish"], [scope.topic_arn]),
+            _use_key(scope, "Decrypt", "GenerateDataKey", via=("sns",)),
+            _put_metrics(scope),
             allow("KeepDeadLetters", ["sqs:SendMessage"], [scope.dead_letters_arn]),
             allow(
                 "WriteOwnLogs",
@@ -150,6 +153,7 @@ def development_twin(scope: Scope, redshift: Redshift | None) -> Document:
             *_read_buckets(scope, "models", "reports", "data"),
             allow("PutEvents", ["events:PutEvents"], [scope.arn("events", "event-bus/default")]),
             allow("StartRunsByHand", ["lambda:InvokeFunction"], [scope.function_arn("backup")]),
+            _use_key(scope, "Decrypt", via=("s3",)),
             allow("ReadRunLogs", ["logs:FilterLogEvents", "logs:GetLogEvents"], [_log_groups(scope)]),
             *_query_redshift(scope, redshift),
         ]
@@ -158,23 +162,27 @@ def development_twin(scope: Scope, redshift: Redshift | None) -> Document:
 
 def deployment_twin(scope: Scope, redshift: Redshift | None) -> Document:
     """What a run needs: its ledger item, its inputs, its report, its log, its metrics and its mail."""
-    namespace = {"StringEquals": {"cloudwatch:namespace": scope.names.metric_namespace}}
     return document(
         [
             _ledger(scope, "KeepRunInLedger", "GetItem", "Query", "UpdateItem"),
             *_read_buckets(scope, "models", "data"),
             allow("StoreReports", ["s3:PutObject"], [f"{scope.bucket_arn('reports')}/*"]),
             allow("Notify", ["sns:Publish"], [scope.topic_arn]),
+            _use_key(scope, "Decrypt", "GenerateDataKey", via=("s3", "sns")),
             allow("WriteRunLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], [_log_groups(scope)]),
-            # CloudWatch has no resource for metrics: the namespace is the narrowest scope there is.
-            allow("PutMetrics", ["cloudwatch:PutMetricData"], ["*"], namespace),
+            _put_metrics(scope),
             *_query_redshift(scope, redshift),
         ]
     )
 
 
 def device(scope: Scope) -> Document:
-    return document([allow("StoreDecisions", ["s3:PutObject"], [f"{scope.bucket_arn('data')}/decisions/*"])])
+    return document(
+        [
+            allow("StoreDecisions", ["s3:PutObject"], [f"{scope.bucket_arn('data')}/decisions/*"]),
+            _use_key(scope, "GenerateDataKey", via=("s3",)),
+        ]
+    )
 
 
 def host(scope: Scope) -> Document:
@@ -245,6 +253,81 @@ def dead_letters(scope: Scope) -> Document:
             }
         ]
     )
+
+
+# ---- the topic and the key
+
+_KEY_ADMINISTRATION = (
+    *("CancelKeyDeletion", "CreateAlias", "DeleteAlias", "DescribeKey", "DisableKey", "DisableKeyRotation"),
+    *("EnableKey", "EnableKeyRotation", "GetKeyPolicy", "GetKeyRotationStatus", "ListResourceTags", "PutKeyPolicy"),
+    *("ScheduleKeyDeletion", "TagResource", "UntagResource", "UpdateAlias", "UpdateKeyDescription"),
+)
+_KEY_USE = ("Decrypt", "Encrypt", "GenerateDataKey", "ReEncryptFrom", "ReEncryptTo")
+
+
+def topic(scope: Scope) -> Document:
+    """The policy of the topic: our roles may publish, and the alarms of this environment."""
+    ours = {"ArnLike": {"aws:PrincipalArn": f"arn:{scope.partition}:iam::{scope.account}:role/{scope.names.prefix}*"}}
+    publish = {"Effect": "Allow", "Action": "sns:Publish", "Resource": scope.topic_arn}
+    return document(
+        [
+            {**publish, "Sid": "OurRoles", "Principal": {"AWS": _account(scope)}, "Condition": ours},
+            {**publish, "Sid": "OurAlarms", "Principal": _CLOUDWATCH, "Condition": _our_alarms(scope)},
+        ]
+    )
+
+
+def key(scope: Scope) -> Document:
+    """The policy of the key: the account's policies decide who may use it and who administers it; alarms may use it.
+
+    Alarms publish as CloudWatch, which has no policy of its own: without their statement, nobody would hear of one.
+    """
+    anything = {"Effect": "Allow", "Resource": "*"}  # in the policy of a key: the key
+    account = {**anything, "Principal": {"AWS": _account(scope)}}
+    return document(
+        [
+            {**account, "Sid": "Administer", "Action": [f"kms:{action}" for action in _KEY_ADMINISTRATION]},
+            {**account, "Sid": "Use", "Action": [f"kms:{action}" for action in _KEY_USE]},
+            {
+                **anything,
+                "Sid": "OurAlarms",
+                "Principal": _CLOUDWATCH,
+                "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+                "Condition": _our_alarms(scope),
+            },
+        ]
+    )
+
+
+_CLOUDWATCH = {"Service": "cloudwatch.amazonaws.com"}
+
+
+def _our_alarms(scope: Scope) -> Document:
+    return {
+        "ArnLike": {"aws:SourceArn": scope.arn("cloudwatch", f"alarm:{scope.names.prefix}*")},
+        "StringEquals": {"aws:SourceAccount": scope.account},
+    }
+
+
+def _account(scope: Scope) -> str:
+    return f"arn:{scope.partition}:iam::{scope.account}:root"
+
+
+def _use_key(scope: Scope, *actions: str, via: Iterable[str]) -> Statement:
+    """Use of the environment's key through services; AWS makes its identifier, so its tags say which one it is."""
+    condition = {
+        "StringEquals": {
+            **{f"aws:ResourceTag/{name}": value for name, value in scope.names.tags.items()},
+            "kms:ViaService": [f"{service}.{scope.region}.amazonaws.com" for service in via],
+        }
+    }
+    return allow("UseKey", [f"kms:{action}" for action in actions], [scope.arn("kms", "key/*")], condition)
+
+
+def _put_metrics(scope: Scope) -> Statement:
+    """CloudWatch has no resource for metrics: the namespace is the narrowest scope there is."""
+    namespace = {"StringEquals": {"cloudwatch:namespace": scope.names.metric_namespace}}
+    return allow("PutMetrics", ["cloudwatch:PutMetricData"], ["*"], namespace)
 
 
 def _sagemaker(*actions: str) -> list[str]:

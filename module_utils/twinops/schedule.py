@@ -45,6 +45,12 @@ def schedule_mistake(expression: str) -> str | None:
     return f"expected cron(...) or rate(...), got {expression!r}"
 
 
+def rate_h(expression: str) -> float | None:
+    """Hours between two ticks of a right ``rate(...)``; ``None`` for anything else."""
+    match = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
+    return int(match[1]) * {"minute": 1 / 60, "hour": 1, "day": 24}[match[2]] if match else None
+
+
 def _rate_mistake(rate: str) -> str | None:
     match = re.fullmatch(r"(\d+) (minute|hour|day)(s?)", rate)
     if not match or int(match[1]) == 0:

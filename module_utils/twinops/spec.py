@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import SpecError
-from .schedule import schedule_mistake
+from .schedule import rate_h, schedule_mistake
 
 ENTRYPOINTS = ("run.py", "notebook.ipynb")
 LONGEST_TIMEOUT_S = 43200
@@ -24,9 +24,12 @@ PARAMETER_TYPES: Mapping[str, tuple[type, ...]] = {
 
 _FOLDER = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_DURATION = re.compile(r"([1-9][0-9]{0,3})([hd])")
+LONGEST_MISSING_H = 7 * 24
+"""An alarm of CloudWatch looks back seven days at most (PutMetricAlarm, ``EvaluationPeriods``)."""
 _MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _REQUIRED = ("description", "owner", "entrypoint", "timeout_s")
-_OPTIONAL = ("schedule", "event", "parameters", "idempotent", "report")
+_OPTIONAL = ("schedule", "event", "parameters", "idempotent", "report", "alarms")
 _EVENT_FIELDS = ("source", "detail-type", "detail", "account", "region", "resources", "time", "id", "version")
 _EVENT_FILTERS = (
     "prefix",
@@ -57,6 +60,14 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Alarms:
+    """When to raise an alarm: a run ``failed``; none has ended for ``missing_after_h`` hours (0: never asked)."""
+
+    failed: bool = True
+    missing_after_h: int = 0
+
+
+@dataclass(frozen=True)
 class Workflow:
     """A checked spec. At least one of ``schedule`` and ``event`` is set."""
 
@@ -70,6 +81,7 @@ class Workflow:
     parameters: tuple[Parameter, ...] = ()
     idempotent: bool = False
     report: Report = field(default_factory=Report)
+    alarms: Alarms = field(default_factory=Alarms)
 
 
 def parse_workflow(data: object, where: str, files: Collection[str]) -> Workflow:
@@ -96,7 +108,22 @@ def parse_workflow(data: object, where: str, files: Collection[str]) -> Workflow
         ),
         idempotent=data.get("idempotent", False),
         report=Report(**data.get("report", {})),
+        alarms=_alarms(data.get("alarms", {})),
     )
+
+
+def _alarms(data: Mapping[str, Any]) -> Alarms:
+    missing_after = data.get("missing_after")
+    return Alarms(
+        failed=data.get("failed", True),
+        missing_after_h=_hours(missing_after) if missing_after else 0,
+    )
+
+
+def _hours(duration: str) -> int:
+    """Hours of a duration like 26h or 3d; 0 for what is none."""
+    match = _DURATION.fullmatch(duration)
+    return int(match[1]) * (24 if match[2] == "d" else 1) if match else 0
 
 
 def merge_parameters(workflow: Workflow, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,6 +195,7 @@ def _mistakes(data: object, where: str, files: Collection[str]) -> Iterator[str]
     for key, check in _CHECKS.items():
         if key in data:
             yield from (f"{key}{mistake}" for mistake in check(data[key], files))
+    yield from _patience_mistakes(data.get("schedule"), data.get("alarms"))
 
 
 def _check_description(value: object, _files: Collection[str]) -> Iterator[str]:
@@ -215,6 +243,29 @@ def _check_report(value: object, _files: Collection[str]) -> Iterator[str]:
             yield f".{key}: expected topic, got an unknown key"
         elif topic != "workflows":
             yield f".topic: expected workflows, got {topic!r}"
+
+
+def _check_alarms(value: object, _files: Collection[str]) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield f": expected a mapping, got {_kind(value)}"
+        return
+    for key in value:
+        if key not in ("failed", "missing_after"):
+            yield f".{key}: expected failed or missing_after, got an unknown key"
+    if not isinstance(value.get("failed", True), bool):
+        yield f".failed: expected true or false, got {value['failed']!r}"
+    missing_after = value.get("missing_after", "1h")
+    if not isinstance(missing_after, str) or not 1 <= _hours(missing_after) <= LONGEST_MISSING_H:
+        yield f".missing_after: expected hours or days up to 7d, like 26h or 2d, got {missing_after!r}"
+
+
+def _patience_mistakes(schedule: object, alarms: object) -> Iterator[str]:
+    """A workflow that runs once a day is not missing after twelve hours: that alarm would never be quiet."""
+    missing_after = alarms.get("missing_after") if isinstance(alarms, dict) else None
+    if isinstance(schedule, str) and isinstance(missing_after, str):
+        hours, pause_h = _hours(missing_after), rate_h(schedule)
+        if hours and pause_h and hours <= pause_h:
+            yield f"alarms.missing_after: expected more than the {pause_h:g} h of {schedule}, got {missing_after!r}"
 
 
 def _check_parameters(value: object, _files: Collection[str]) -> Iterator[str]:
@@ -300,6 +351,7 @@ _CHECKS = {
     "timeout_s": _check_timeout,
     "idempotent": _check_idempotent,
     "report": _check_report,
+    "alarms": _check_alarms,
 }
 
 

@@ -33,6 +33,7 @@ def test_right(case: dict[str, Any]) -> None:
         "parameters": [[one.name, one.type, one.default] for one in workflow.parameters],
         "event": workflow.event,
         "topic": workflow.report.topic,
+        "alarms": [workflow.alarms.failed, workflow.alarms.missing_after_h],
     }
     expected = {"event": case["spec"].get("event"), **case["taken_for"]}
     assert found == expected

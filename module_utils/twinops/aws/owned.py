@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..desired import WORKFLOW_TAG
-from ..names import ENVIRONMENT_TAG, NAME_TAG, OWNER, OWNER_TAG, PART_TAG
+from ..names import COMPOSITE, ENVIRONMENT_TAG, NAME_TAG, OWNER, OWNER_TAG, PART_TAG
 from ..plan import Key
 from .kinds.tags import from_pairs
 from .session import Aws
@@ -26,6 +26,7 @@ _NAMED = (
     ("events", "rule/", "rule"),
     ("logs", "log-group:", "log_group"),
     ("sagemaker", "notebook-instance/", "notebook"),
+    ("cloudwatch", "alarm:", "alarm"),
 )
 _NAMED_BY_TAG = {
     "vpc": "vpc",
@@ -37,8 +38,10 @@ _NAMED_BY_TAG = {
     "security-group": "security_group",
     "vpc-endpoint": "vpc_endpoint",
     "instance": "instance",
+    "key": "key",
 }
-"""EC2's types of resources, whose ARNs end in an identifier -> kind."""
+"""Types of resources of EC2 and KMS, whose ARNs end in an identifier -> kind."""
+_COMPOSITE = re.compile(rf"twinops-[a-z]+-{COMPOSITE}")
 _ARN = re.compile(r"arn:[^:]*:(?P<service>[^:]*):[^:]*:[^:]*:(?P<resource>.*)")
 
 
@@ -71,18 +74,25 @@ def owned_by_tags(aws: Aws, key: Key, its: Mapping[str, str]) -> Owned | None:
     return Owned(key, its.get(PART_TAG, ""), its.get(WORKFLOW_TAG, ""))
 
 
+def arns_of(aws: Aws, key: Key) -> list[str]:
+    """The ARNs of what has our tags and is known as ``key``: several where AWS makes identifiers, not names."""
+    return [arn for arn, its in sorted(_listing(aws).items()) if key_of(arn, its) == key]
+
+
 def key_of(arn: str, own_tags: Mapping[str, str]) -> Key | None:
     """Kind and name of an ARN; None for what is no kind of ours. EC2's identifiers say nothing: a tag does."""
     match = _ARN.fullmatch(arn)
     if match is None:
         return None
     service, resource = match["service"], match["resource"]
-    if service == "ec2":
+    if service in ("ec2", "kms"):
         kind, name = _NAMED_BY_TAG.get(resource.partition("/")[0]), own_tags.get(NAME_TAG) or own_tags.get("Name")
         return (kind, name) if kind and name else None
     for known_service, start, kind in _NAMED:
         if service == known_service and resource.startswith(start):
             name = resource.removeprefix(start)
+            if kind == "alarm" and _COMPOSITE.match(name):
+                return ("composite_alarm", name)
             return None if "/" in name and kind != "log_group" else (kind, name)
     return None
 

@@ -20,12 +20,16 @@ from ..resources import KINDS as RESOURCES
 from ..resources import Resource, made_before, removed_before
 from ..status import STALLED, Condition, summary
 from .kinds import (
+    alarm,
     bucket,
+    composite_alarm,
+    dashboard,
     elastic_ip,
     function,
     instance,
     instance_profile,
     internet_gateway,
+    key,
     layer,
     lifecycle_config,
     log_group,
@@ -70,6 +74,7 @@ class Kind(Protocol):
 
 KINDS: Mapping[str, Kind] = {
     "role": role,
+    "key": key,
     "queue": queue,
     "bucket": bucket,
     "table": table,
@@ -91,9 +96,12 @@ KINDS: Mapping[str, Kind] = {
     "instance_profile": instance_profile,
     "instance": instance,
     "rule": rule,
+    "alarm": alarm,
+    "composite_alarm": composite_alarm,
+    "dashboard": dashboard,
 }
 
-_UNLISTED = (role, lifecycle_config, instance_profile)
+_UNLISTED = (role, lifecycle_config, instance_profile, dashboard)
 """Kinds that AWS does not list by tags: each lists what is ours itself, for the parts that make it."""
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ..names import PART_TAG
 from ..resources import Json, Scope
+from ..spec import Alarms
 
 WORKFLOW_TAG = "twinops:workflow"
 """Marks what belongs to one workflow, so that what a removed folder leaves behind can be found."""
@@ -24,6 +25,8 @@ class Workflow(Protocol):
     @property
     def description(self) -> str: ...
     @property
+    def owner(self) -> str: ...
+    @property
     def schedule(self) -> str | None: ...
     @property
     def event(self) -> Mapping[str, object] | None: ...
@@ -31,6 +34,8 @@ class Workflow(Protocol):
     def timeout_s(self) -> int: ...
     @property
     def idempotent(self) -> bool: ...
+    @property
+    def alarms(self) -> Alarms: ...
 
 
 @dataclass(frozen=True)

@@ -18,23 +18,27 @@ OPTIONS = {
             "noncurrent_days": {"type": "int", "default": 365},
         },
     },
+    "encryption": {"type": "str", "default": "AES256", "choices": ["AES256", "aws:kms"]},
     "ledger_recovery": {"type": "bool", "default": True},
 }
 
 
 def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
-    buckets = [_bucket(estate, spec["purpose"], spec["noncurrent_days"]) for spec in options["buckets"]]
+    buckets = [
+        _bucket(estate, spec["purpose"], spec["noncurrent_days"], options["encryption"]) for spec in options["buckets"]
+    ]
     return (*buckets, _ledger(estate, options["ledger_recovery"]))
 
 
-def _bucket(estate: Estate, purpose: str, noncurrent_days: int) -> Bucket:
+def _bucket(estate: Estate, purpose: str, noncurrent_days: int, encryption: str) -> Bucket:
     """``noncurrent_days``: how long replaced and deleted versions stay recoverable."""
     name = estate.scope.names.bucket(purpose)
     return Bucket(
         name=name,
         tags=estate.tags(PART),
         versioning="Enabled",
-        encryption="AES256",
+        encryption=encryption,
+        key=estate.scope.names.key if encryption == "aws:kms" else "",
         public_access_blocked=True,
         policy=policies.tls_only(estate.scope.partition, name),
         lifecycle=(_expire_old_versions(noncurrent_days),),

@@ -24,8 +24,8 @@ from .network import (
     Vpc,
     VpcEndpoint,
 )
-from .notifications import Topic
-from .observability import LogGroup
+from .notifications import Key, Topic
+from .observability import Alarm, CompositeAlarm, Dashboard, LogGroup
 from .storage import Bucket, Table
 from .twins import LifecycleConfig, Notebook
 from .workflows import Function, Layer, Queue, Rule
@@ -33,13 +33,17 @@ from .workflows import Function, Layer, Queue, Rule
 __all__ = [
     "KINDS",
     "ORDER",
+    "Alarm",
     "Bucket",
+    "CompositeAlarm",
+    "Dashboard",
     "ElasticIp",
     "Function",
     "Instance",
     "InstanceProfile",
     "InternetGateway",
     "Json",
+    "Key",
     "Layer",
     "LifecycleConfig",
     "LogGroup",
@@ -67,6 +71,7 @@ KINDS: Mapping[str, type[Resource]] = {
     each.kind: each
     for each in (
         Role,
+        Key,
         Queue,
         Bucket,
         Table,
@@ -88,6 +93,9 @@ KINDS: Mapping[str, type[Resource]] = {
         InstanceProfile,
         Instance,
         Rule,
+        Alarm,
+        CompositeAlarm,
+        Dashboard,
     )
 }
 

@@ -11,11 +11,15 @@ from .base import Json, Resource
 
 @dataclass(frozen=True)
 class Bucket(Resource):
+    """An S3 bucket. ``encryption``: AES256, or aws:kms with the key of name ``key``."""
+
     kind: ClassVar[str] = "bucket"
+    needs: ClassVar[tuple[str, ...]] = ("key",)
     data: ClassVar[bool] = True
 
     versioning: str
     encryption: str
+    key: str
     public_access_blocked: bool
     policy: Json
     lifecycle: tuple[Json, ...]

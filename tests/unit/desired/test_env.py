@@ -32,14 +32,17 @@ def test_no_policy_allows_everything(where: str, statement: dict[str, Any]) -> N
         assert statement["Condition"], f"{where}: * without a condition"
     for resource in statement["Resource"]:
         belongs_to_us = "twinops-staging-" in resource or "/twinops/staging/" in resource
+        is_tagged = "aws:ResourceTag/twinops:environment" in statement.get("Condition", {}).get("StringEquals", {})
         is_shared = resource == "*" or ":redshift:" in resource or resource.endswith("event-bus/default")
-        assert belongs_to_us or is_shared, f"{where}: {resource} is not scoped by the environment's name"
+        assert belongs_to_us or is_tagged or is_shared, f"{where}: {resource} is not scoped by the environment's name"
 
 
 def test_a_device_may_only_store_decisions() -> None:
-    (statement,) = roles()["twinops-staging-device"].policies["twinops-staging-device"]["Statement"]
-    assert statement["Action"] == ["s3:PutObject"]
-    assert statement["Resource"] == ["arn:aws:s3:::twinops-staging-data-111122223333/decisions/*"]
+    store, encrypt = roles()["twinops-staging-device"].policies["twinops-staging-device"]["Statement"]
+    assert store["Action"] == ["s3:PutObject"]
+    assert store["Resource"] == ["arn:aws:s3:::twinops-staging-data-111122223333/decisions/*"]
+    assert encrypt["Action"] == ["kms:GenerateDataKey"], "which S3 asks for, where the bucket is encrypted by KMS"
+    assert encrypt["Condition"]["StringEquals"]["kms:ViaService"] == ["s3.eu-central-1.amazonaws.com"]
 
 
 def test_twins_may_not_query_redshift_where_there_is_none() -> None:

@@ -11,12 +11,14 @@ from ...policies import canonical
 from ...resources import Bucket
 from ..owned import tags as tags_of
 from ..session import Aws, absent_as_none
+from . import key
 from .tags import as_pairs, from_pairs
 
-SERVICES = ("s3",)
+SERVICES = ("s3", "kms")
 WORKERS = 4
 READ_BACK = False
 
+_KMS = "aws:kms"
 _MISSING = ("404", "NoSuchBucket")
 _PRIVATE = {
     "BlockPublicAcls": True,
@@ -35,13 +37,15 @@ def _observe(aws: Aws, name: str) -> Observed | None:
     versioning = absent_as_none(s3.get_bucket_versioning, *_MISSING, Bucket=name)
     if versioning is None:
         return None
+    encryption, master_key = _encryption(s3, name)
     policy = absent_as_none(s3.get_bucket_policy, "NoSuchBucketPolicy", Bucket=name)
     return Observed(
         Bucket(
             name=name,
             tags=tags_of(aws, f"arn:{aws.scope.partition}:s3:::{name}", lambda: _tags(s3, name)),
             versioning=versioning.get("Status", "never enabled"),
-            encryption=_encryption(s3, name),
+            encryption=encryption,
+            key=key.name_of(aws, master_key),
             public_access_blocked=_is_private(s3, name),
             policy=canonical(json.loads(policy["Policy"])) if policy else {},
             lifecycle=_lifecycle(s3, name),
@@ -54,13 +58,18 @@ def _tags(s3: Any, name: str) -> dict[str, str]:
     return from_pairs((found or {}).get("TagSet", []))
 
 
-def _encryption(s3: Any, name: str) -> str:
+def _encryption(s3: Any, name: str) -> tuple[str, str]:
+    """The algorithm and, for KMS, the key. Without a bucket key, each object costs a call of KMS: not what we set."""
     missing = "ServerSideEncryptionConfigurationNotFoundError"
     found = absent_as_none(s3.get_bucket_encryption, missing, Bucket=name)
     if found is None:
-        return "none"
+        return "none", ""
     rule = found["ServerSideEncryptionConfiguration"]["Rules"][0]
-    return str(rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"])
+    default = rule["ApplyServerSideEncryptionByDefault"]
+    algorithm = str(default["SSEAlgorithm"])
+    if algorithm == _KMS and not rule.get("BucketKeyEnabled"):
+        algorithm += " without bucket key"
+    return algorithm, str(default.get("KMSMasterKeyID", ""))
 
 
 def _is_private(s3: Any, name: str) -> bool:
@@ -97,9 +106,9 @@ def _set(aws: Aws, bucket: Bucket, fields: tuple[str, ...]) -> None:
         s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=_PRIVATE)
     if "versioning" in fields:
         s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": bucket.versioning})
-    if "encryption" in fields:
-        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": bucket.encryption}}
-        s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [rule]})
+    if {"encryption", "key"} & set(fields):
+        encryption = {"Rules": [_encryption_rule(aws, bucket)]}
+        s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration=encryption)
     if "policy" in fields:
         s3.put_bucket_policy(Bucket=name, Policy=json.dumps(bucket.policy))
     if "lifecycle" in fields:
@@ -107,6 +116,14 @@ def _set(aws: Aws, bucket: Bucket, fields: tuple[str, ...]) -> None:
         s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration=rules)
     if "tags" in fields:  # S3 replaces the whole set, others' tags included
         s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": as_pairs({**_tags(s3, name), **bucket.tags})})
+
+
+def _encryption_rule(aws: Aws, bucket: Bucket) -> dict[str, Any]:
+    """With the key's ARN: by an alias, S3 would take the key of that name of whoever stores an object."""
+    if bucket.encryption != _KMS:
+        return {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": bucket.encryption}}
+    default = {"SSEAlgorithm": _KMS, "KMSMasterKeyID": key.arn(aws, bucket.key)}
+    return {"ApplyServerSideEncryptionByDefault": default, "BucketKeyEnabled": True}
 
 
 def delete(aws: Aws, change: Change) -> None:
