@@ -1,9 +1,10 @@
-"""The dispatch and the backup Lambda: an event becomes one run on the deployment twin.
+"""The dispatch, the backup and the watchdog Lambda: an event becomes one run on the deployment twin.
 
 ``dispatch`` claims the run in the ledger, rings at the twin's terminal, and succeeds only when the ledger shows that
 the run has started. Whatever goes wrong is raised: Lambda retries once, then calls ``backup``, which fences the first
 attempt off (epoch + 1), waits for the twin if that has to start, and rings again. What ``backup`` cannot start is
-mailed once and ends in the dead-letter queue. Neither ever logs the presigned URL.
+mailed once and ends in the dead-letter queue. ``watchdog`` looks every few minutes after runs that do not get on.
+None of them ever logs the presigned URL.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from datetime import datetime, timedelta, timezone
+from typing import Any, Protocol, cast
 
-from twinops import runs
+from botocore.exceptions import BotoCoreError, ClientError
+from twinops import metrics, runs
 from twinops.aws.ledger import Ledger
 from twinops.aws.session import client
 from twinops.errors import TwinopsError
+from twinops.names import Names
 from twinops.runs import Claim, Run
+from twinops.watchdog import HAND_OVER, LOOK_BACK_S, LOSE, is_repeated, judge
 
 from . import terminal
 from .transport import Transport
@@ -39,8 +44,24 @@ Run: {run_id} (commit {git_sha}, event {event_id})
 
 What to do: nothing yet, Lambda tries a few more times. If no report follows within ten minutes, the run has stayed
 CLAIMED in the ledger and its event is in the dead-letter queue. Mend the cause, then start it again:
-  ansible-playbook playbooks/invoke.yml -l <environment> -e workflow={workflow} -e via=backup
+  ansible-playbook playbooks/invoke.yml -l {env} -e workflow={workflow} -e via=backup
 """
+
+_LOST = """\
+A run of the workflow {workflow} is lost: {reason}.
+
+Run: {run_id} (commit {git_sha}, attempt {epoch})
+Log: aws logs tail {log_group} --log-stream-names {log_stream} --since 7d
+
+What to do: {advice}
+"""
+
+_STARTED_AGAIN = "nothing yet, it is started again (attempt {next_epoch}), as its spec says idempotent: true."
+
+_MEND_IT = """\
+look at the log how far it came, and at the twin why it ended. It is not started again by itself: {why}.
+When you know that repeating it does no harm:
+  ansible-playbook playbooks/invoke.yml -l {env} -e workflow={workflow}"""
 
 RUN_ONCE = '"$HOME/SageMaker/twinops/bin/run-once"'
 
@@ -65,16 +86,18 @@ class Context(Protocol):
 class Settings:
     """The functions' environment (docs/interfaces.md, "Event -> dispatcher")."""
 
+    env: str
     ledger_table: str
     twin: str
     topic_arn: str
 
     @classmethod
     def from_environment(cls) -> Settings:
-        missing = [name for name in ("LEDGER_TABLE", "TWIN", "TOPIC_ARN") if not os.environ.get(name)]
+        names = ("TWINOPS_ENV", "LEDGER_TABLE", "TWIN", "TOPIC_ARN")
+        missing = [name for name in names if not os.environ.get(name)]
         if missing:
             raise DispatchError(f"function environment: {', '.join(missing)}: expected a value, it is missing")
-        return cls(os.environ["LEDGER_TABLE"], os.environ["TWIN"], os.environ["TOPIC_ARN"])
+        return cls(*(os.environ[name] for name in names))
 
 
 def dispatch(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
@@ -96,14 +119,18 @@ def dispatch(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
 
 
 def backup(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """Start a run that ``dispatch`` could not start, or one that a person asks for.
+    """Start a run that ``dispatch`` could not start, or one that a person or the watchdog asks for.
 
-    ``event`` is Lambda's on-failure record (``requestPayload``) or the payload itself.
+    ``event`` is Lambda's on-failure record (``requestPayload``), the payload itself, or ``{"run_id": ...}`` of a run
+    that is in the ledger.
 
     :raises DispatchError: nothing shows that the run has started; somebody has been mailed
     """
     doorbell = Doorbell(Settings.from_environment(), context)
-    claim = claim_of(event.get("requestPayload", event))
+    if "requestPayload" in event:
+        _publish(doorbell.settings, [{"MetricName": metrics.BACKUP_TOOK_OVER, "Value": 1.0}])
+    asked = event.get("requestPayload", event)
+    claim = _recorded_claim(doorbell.ledger, asked["run_id"]) if "run_id" in asked else claim_of(asked)
     epoch = _next_epoch(doorbell.ledger, claim, context.aws_request_id)
     if epoch is None:
         return _report(claim["run_id"], "moved on")
@@ -113,6 +140,27 @@ def backup(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
     except Exception as error:
         doorbell.alert(claim, str(error))
         raise
+
+
+def watchdog(_event: Mapping[str, Any], _context: Context) -> dict[str, Any]:
+    """Look after all runs that have not come to an end: mark lost ones LOST and mail that; have the backup start those
+    that nobody started, and lost ones that may be repeated.
+
+    Each step is safe to repeat, so that one that was interrupted is done at the next tick.
+
+    :raises DispatchError: some runs could not be looked after; all others were
+    """
+    guard = Guard(Settings.from_environment())
+    now = datetime.now(timezone.utc)
+    done, failures = [], []
+    for run in guard.ledger.unfinished(since=runs.timestamp(now - timedelta(seconds=LOOK_BACK_S))):
+        try:
+            done += guard.look_after(run, now)
+        except (TwinopsError, BotoCoreError, ClientError) as error:
+            failures.append(f"run {run['run_id']}: {error}")
+    if failures:
+        raise DispatchError("\n".join(failures))
+    return {"done": done}
 
 
 def claim_of(event: Mapping[str, Any]) -> Claim:
@@ -148,6 +196,13 @@ def claim_of(event: Mapping[str, Any]) -> Claim:
         timeout_s=event["timeout_s"],
         idempotent=event["idempotent"],
     )
+
+
+def _recorded_claim(ledger: Ledger, run_id: str) -> Claim:
+    run = ledger.run(run_id)
+    if run is None:
+        raise DispatchError(f"run {run_id}: expected it in the ledger, it is missing; nothing was started")
+    return cast(Claim, {name: run[name] for name in Claim.__annotations__})  # type: ignore[literal-required]
 
 
 def _next_epoch(ledger: Ledger, claim: Claim, request_id: str) -> int | None:
@@ -209,7 +264,7 @@ class Doorbell:
         client("sns").publish(
             TopicArn=self.settings.topic_arn,
             Subject=f"[twinops] {claim['workflow']} did not start"[:100],
-            Message=_ALERT.format(reason=reason, **claim),
+            Message=_ALERT.format(reason=reason, env=self.settings.env, **claim),
         )
 
     def _wake_twin(self) -> str:
@@ -240,6 +295,58 @@ class Doorbell:
 
     def _remaining_s(self) -> float:
         return self._context.get_remaining_time_in_millis() / 1000
+
+
+class Guard:
+    """Looks after one run: what :func:`twinops.watchdog.judge` decides, is done here."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.ledger = Ledger(settings.ledger_table, client("dynamodb"))
+
+    def look_after(self, run: Run, now: datetime) -> list[dict[str, Any]]:
+        """What was done, as reports; nothing for a run that gets on by itself."""
+        reports = []
+        verdict = judge(run, now)
+        if verdict.action == LOSE:
+            if not self.ledger.lose(run, reason=verdict.reason):
+                return []  # it has moved since it was read
+            _publish(self.settings, metrics.of_run(run["workflow"], {metrics.RUN_FAILED: 1.0}))
+            reports.append(_report(run["run_id"], "lost", reason=verdict.reason))
+            run = self.ledger.run(run["run_id"]) or run
+            verdict = judge(run, now)
+        if verdict.mail and self.ledger.alert_once(run["run_id"]):
+            self._mail_lost(run, verdict.reason)
+        if verdict.action == HAND_OVER:
+            self._hand_over(run["run_id"])
+            reports.append(_report(run["run_id"], "handed over", reason=verdict.reason))
+        return reports
+
+    def _mail_lost(self, run: Run, reason: str) -> None:
+        values = {**run, "env": self.settings.env, "reason": reason, "next_epoch": run["epoch"] + 1}
+        values["why"] = f"it was lost {run['epoch']} times" if run["idempotent"] else "its spec does not say idempotent"
+        advice = (_STARTED_AGAIN if is_repeated(run) else _MEND_IT).format(**values)
+        client("sns").publish(
+            TopicArn=self.settings.topic_arn,
+            Subject=f"[twinops {self.settings.env}] {run['workflow']}: lost"[:99],
+            Message=_LOST.format(advice=advice, **values),
+        )
+
+    def _hand_over(self, run_id: str) -> None:
+        client("lambda").invoke(
+            FunctionName=Names(self.settings.env).function("backup"),
+            InvocationType="Event",
+            Payload=json.dumps({"run_id": run_id}).encode(),
+        )
+
+
+def _publish(settings: Settings, data: list[dict[str, Any]]) -> None:
+    """Metrics, for alarms; that they are away must not keep a run from starting."""
+    try:
+        namespace = Names(settings.env).metric_namespace
+        client("cloudwatch").put_metric_data(Namespace=namespace, MetricData=data)
+    except (BotoCoreError, ClientError) as error:
+        _say(step="metrics", error=str(error))
 
 
 def command(claim: Claim, epoch: int) -> str:

@@ -59,7 +59,7 @@ class Run(Claim, total=False):
     runner: str
     """Random id of the run-once that took the run; tells a repeated write from a second runner."""
     alerted_at: str
-    """When somebody was mailed that the run does not start."""
+    """When somebody was mailed that the run does not start, or that it is lost."""
     claimed_at: str
     started_at: str
     ended_at: str
@@ -129,6 +129,11 @@ def timestamp(moment: datetime) -> str:
     if moment.tzinfo is None:
         raise ValueError(f"expected a moment with a time zone, got {moment!r}")
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse(text: str) -> datetime:
+    """The moment that :func:`timestamp` wrote."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=timezone.utc)
 
 
 def now() -> str:

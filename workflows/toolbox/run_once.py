@@ -30,6 +30,7 @@ from twinops import runs
 from twinops.aws.ledger import Ledger, LedgerError
 from twinops.aws.session import client
 from twinops.errors import TwinopsError
+from twinops.metrics import RUN_DURATION, RUN_FAILED
 from twinops.names import Names
 from twinops.runs import Run
 from twinops.spec import Workflow, merge_parameters, parse_workflow
@@ -313,7 +314,7 @@ class Attempt:
     def _publish(self, outcome: Outcome) -> None:
         """Metrics and the mail; the ledger has the truth already, so neither may undo it."""
         failed = float(outcome.state != runs.SUCCEEDED)
-        metrics = {**outcome.metrics, "RunFailed": failed, "RunDuration": outcome.duration_s}
+        metrics = {**outcome.metrics, RUN_FAILED: failed, RUN_DURATION: outcome.duration_s}
         summary = self.place.output / results.SUMMARY
         text = summary.read_text("utf-8", "replace") if summary.exists() else ""
         subject, message = results.mail(self.run, env=self.twin["env"], summary=text)

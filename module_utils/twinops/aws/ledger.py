@@ -106,7 +106,8 @@ class Ledger:
     def reclaim(self, run: Run, *, dispatcher: str) -> int | None:
         """Fence off every earlier attempt at ``run`` by epoch + 1; the new epoch, or ``None`` if the run moved on.
 
-        Allowed for a run that was claimed and never started, and for a lost one that is idempotent.
+        Allowed for a run that was claimed and never started, and for a lost one that is idempotent. What was said about
+        the loss is forgotten: that its new attempt does not start would be something new to tell.
         """
         epoch = run["epoch"] + 1
         if run["state"] == runs.LOST and not run["idempotent"]:
@@ -114,7 +115,7 @@ class Ledger:
         done = self._update_run(
             run["run_id"],
             {"state": runs.CLAIMED, "epoch": epoch, "dispatcher": dispatcher},
-            remove=("runner",),
+            remove=("runner", *(("alerted_at", "ended_at", "reason") if run["state"] == runs.LOST else ())),
             condition="#state IN (:claimed, :lost) AND epoch = :seen",
             values={":claimed": runs.CLAIMED, ":lost": runs.LOST, ":seen": run["epoch"]},
         )
@@ -167,8 +168,21 @@ class Ledger:
         run = self.run(run_id)
         return run is not None and run["state"] == state and _is_mine(run, epoch, runner)
 
+    def lose(self, run: Run, *, reason: str) -> bool:
+        """``RUNNING -> LOST`` of a run as it was seen; false when it has moved on, or lives, since.
+
+        That is something new to tell: an alert about its start does not count for it.
+        """
+        return self._update_run(
+            run["run_id"],
+            {"state": runs.LOST, "ended_at": runs.now(), "reason": reason},
+            remove=("alerted_at",),
+            condition="#state = :running AND epoch = :seen AND heartbeat_at = :heard",
+            values={":running": runs.RUNNING, ":seen": run["epoch"], ":heard": run["heartbeat_at"]},
+        )
+
     def alert_once(self, run_id: str) -> bool:
-        """Take the right to mail somebody that the run does not start; true for the first to ask."""
+        """Take the right to mail somebody about a run that does not get on; true for the first to ask."""
         return self._update_run(
             run_id,
             {"alerted_at": runs.now()},
@@ -189,6 +203,26 @@ class Ledger:
     def runs(self, *, limit: int = 50) -> list[Run]:
         """The newest runs, newest claim first."""
         return cast("list[Run]", self._newest("run", limit))
+
+    def unfinished(self, *, since: str) -> list[Run]:
+        """Runs claimed since then that have not come to an end: CLAIMED, RUNNING or LOST; the newest first."""
+        items = self._query(
+            IndexName=KIND_AT_INDEX,
+            KeyConditionExpression="kind = :kind AND #at >= :since",
+            FilterExpression="#state IN (:claimed, :running, :lost)",
+            ExpressionAttributeNames={"#at": "at", "#state": "state"},
+            ExpressionAttributeValues=_typed(
+                {
+                    ":kind": "run",
+                    ":since": since,
+                    ":claimed": runs.CLAIMED,
+                    ":running": runs.RUNNING,
+                    ":lost": runs.LOST,
+                }
+            ),
+            ScanIndexForward=False,
+        )
+        return [cast(Run, item) for item in items]
 
     # -- devices --------------------------------------------------------------------------------------------------
 

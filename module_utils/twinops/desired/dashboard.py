@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..metrics import BACKUP_TOOK_OVER, RUN_DURATION, RUN_FAILED, WORKFLOW
 from ..resources import Json, Scope
 from .common import Workflow
 
@@ -39,8 +40,8 @@ def body(
             _alarms(scope, f"twinops {scope.env}: alarms", list(alarms)),
             _runs(scope),
             _machinery(scope, functions),
-            _top(scope, "Failed runs", "SUM(RunFailed)"),
-            _top(scope, "Longest runs (s)", "MAX(RunDuration)"),
+            _top(scope, "Failed runs", f"SUM({RUN_FAILED})"),
+            _top(scope, "Longest runs (s)", f"MAX({RUN_DURATION})"),
             *_alarms_of_workflows(scope, workflow_alarms),
             _table(scope, workflows),
         ]
@@ -72,7 +73,7 @@ def _graph(scope: Scope, title: str, metrics: list[Any], statistic: str = "Sum")
 
 def _runs(scope: Scope) -> Widget:
     """All workflows together: each run publishes one RunFailed, 0 or 1."""
-    ended = [scope.names.metric_namespace, "RunFailed", {"stat": "SampleCount", "label": "ended"}]
+    ended = [scope.names.metric_namespace, RUN_FAILED, {"stat": "SampleCount", "label": "ended"}]
     return _graph(scope, "Runs of all workflows", [ended, [".", ".", {"label": "failed"}]])
 
 
@@ -80,7 +81,7 @@ def _machinery(scope: Scope, functions: Iterable[str]) -> Widget:
     of_functions = [
         ["AWS/Lambda", metric, "FunctionName", function] for function in functions for metric in ("Errors", "Throttles")
     ]
-    took_over = [scope.names.metric_namespace, "BackupTookOver"]
+    took_over = [scope.names.metric_namespace, BACKUP_TOOK_OVER]
     queue = ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", scope.names.dead_letters]
     return _graph(scope, "Machinery", [*of_functions, took_over, [*queue, {"stat": "Maximum"}]])
 
@@ -88,8 +89,8 @@ def _machinery(scope: Scope, functions: Iterable[str]) -> Widget:
 def _top(scope: Scope, title: str, aggregate: str) -> Widget:
     """The workflows with the highest values; a list of all would be unreadable, and longer than a widget may be."""
     function = aggregate.partition("(")[0]
-    source = f'SCHEMA("{scope.names.metric_namespace}", Workflow)'
-    order = f"GROUP BY Workflow ORDER BY {function}() DESC LIMIT {SHOWN_WORKFLOWS}"
+    source = f'SCHEMA("{scope.names.metric_namespace}", {WORKFLOW})'
+    order = f"GROUP BY {WORKFLOW} ORDER BY {function}() DESC LIMIT {SHOWN_WORKFLOWS}"
     query = f"SELECT {aggregate} FROM {source} {order}"  # noqa: S608 (Metrics Insights, and nobody's input)
     return _graph(scope, title, [[{"expression": query, "id": "top"}]])
 

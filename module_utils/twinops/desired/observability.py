@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..metrics import BACKUP_TOOK_OVER, RUN_FAILED, WORKFLOW
 from ..resources import Alarm, CompositeAlarm, Dashboard, LogGroup, Resource
 from .common import Estate, Options, Workflow
 from .dashboard import body
@@ -68,7 +69,7 @@ def workflow_alarms(estate: Estate, workflow: Workflow, pages: tuple[str, ...]) 
 def _failed_alarm(estate: Estate, workflow: Workflow) -> Alarm:
     """In alarm for the five minutes in which a run failed: it shows, on the dashboard and to those who ask."""
     names = estate.scope.names
-    source = (names.metric_namespace, "RunFailed", {"Workflow": workflow.name})
+    source = (names.metric_namespace, RUN_FAILED, {WORKFLOW: workflow.name})
     text = f"A run of {workflow.name} failed. The run has mailed what happened and where its log is."
     name = names.workflow_alarm("failed", workflow.name)
     return _count_alarm(estate, name, text, source, workflow=workflow.name)
@@ -92,8 +93,8 @@ def _missing_alarm(estate: Estate, workflow: Workflow, pages: tuple[str, ...]) -
             f"{names.rule(workflow.name)} and at the log of {names.function('dispatch')}."
         ),
         namespace=names.metric_namespace,
-        metric="RunFailed",  # 0 or 1 at the end of each run: how often it was published is what counts here
-        dimensions={"Workflow": workflow.name},
+        metric=RUN_FAILED,  # 0 or 1 at the end of each run: how often it was published is what counts here
+        dimensions={WORKFLOW: workflow.name},
         statistic="SampleCount",
         period_s=period_s,
         periods=periods,
@@ -124,7 +125,7 @@ def machinery_alarms(estate: Estate) -> list[Alarm]:
             estate,
             names.alarm("backup-took-over"),
             f"The dispatcher could not start a run, the backup took over: see the log of {names.function('dispatch')}.",
-            (names.metric_namespace, "BackupTookOver", {}),
+            (names.metric_namespace, BACKUP_TOOK_OVER, {}),
             mails=True,
         ),
         _count_alarm(
@@ -142,7 +143,7 @@ def any_run_failed(estate: Estate) -> Alarm:
     """A run of any workflow failed: on the metric that has no workflow, so that one alarm watches hundreds."""
     names = estate.scope.names
     text = "A run of some workflow failed. The run has mailed what happened and where its log is."
-    return _count_alarm(estate, names.alarm("run-failed"), text, (names.metric_namespace, "RunFailed", {}))
+    return _count_alarm(estate, names.alarm("run-failed"), text, (names.metric_namespace, RUN_FAILED, {}))
 
 
 def workflow_failed(estate: Estate, pages: tuple[str, ...]) -> CompositeAlarm:

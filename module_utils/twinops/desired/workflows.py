@@ -25,6 +25,7 @@ DEAD_LETTER_RETENTION_S = 14 * 24 * 3600  # the longest AWS offers: a person has
 FUNCTION_TIMEOUT_S = 60
 FUNCTION_MEMORY_MB = 512
 MAX_EVENT_AGE_S = 3600
+WATCH_EVERY = "rate(5 minutes)"
 
 
 def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
@@ -80,7 +81,8 @@ def input_template(workflow: Workflow, git_sha: str) -> str:
 
 
 def dispatcher(estate: Estate, runtime: str) -> tuple[Resource, ...]:
-    """The one function that serves all workflows, its backup, their layer, and the queue of what neither could deliver.
+    """The one function that serves all workflows, its backup, the watchdog that looks after lost runs, their layer, and
+    the queue of what none of them could deliver.
 
     The backup comes before the dispatcher, whose on-failure destination it is.
     """
@@ -96,7 +98,32 @@ def dispatcher(estate: Estate, runtime: str) -> tuple[Resource, ...]:
     backup = _function(estate, runtime, "backup", on_failure=scope.dead_letters_arn, permissions={})
     from_rules = {"rules": ("events.amazonaws.com", scope.arn("events", f"rule/{scope.names.prefix}*"))}
     dispatch = _function(estate, runtime, "dispatch", on_failure=scope.function_arn("backup"), permissions=from_rules)
-    return (queue, layer, backup, dispatch)
+    return (queue, layer, backup, dispatch, *_watchdog(estate, runtime))
+
+
+def _watchdog(estate: Estate, runtime: str) -> tuple[Resource, ...]:
+    scope = estate.scope
+    tick = scope.arn("events", f"rule/{scope.names.watchdog_rule}")
+    function = _function(
+        estate,
+        runtime,
+        "watchdog",
+        on_failure=scope.dead_letters_arn,
+        permissions={"tick": ("events.amazonaws.com", tick)},
+    )
+    rule = Rule(
+        name=scope.names.watchdog_rule,
+        tags=estate.tags(PART),
+        description="Has the watchdog look after runs that do not get on.",
+        enabled=True,
+        schedule=WATCH_EVERY,
+        pattern={},
+        target=scope.function_arn("watchdog"),
+        input_paths={"time": "$.time"},
+        input_template='{"watchdog": "tick", "time": <time>}',
+        dead_letters=scope.dead_letters_arn,
+    )
+    return (function, rule)
 
 
 def _function(
@@ -110,6 +137,7 @@ def _function(
     descriptions = {
         "dispatch": "Starts a workflow run on the deployment twin.",
         "backup": "Starts a run that the dispatcher could not start, or one asked for by hand.",
+        "watchdog": "Marks lost runs, and has the backup start those that nobody started.",
     }
     scope, code = estate.scope, estate.code
     return Function(

@@ -6,7 +6,7 @@ import json
 import re
 
 from twinops.desired import workflows
-from twinops.resources import Function
+from twinops.resources import Function, Rule
 
 from tests.unit.desired.support import SCOPE, WORKFLOW, estate, part
 
@@ -48,4 +48,18 @@ def test_the_backup_takes_what_the_dispatcher_cannot_start_and_the_queue_the_res
     assert dispatch.permissions == {
         "rules": ("events.amazonaws.com", "arn:aws:events:eu-central-1:111122223333:rule/twinops-staging-*")
     }
-    assert list(functions) == ["twinops-staging-backup", "twinops-staging-dispatch"], "a destination comes first"
+    assert list(functions)[:2] == ["twinops-staging-backup", "twinops-staging-dispatch"], "a destination comes first"
+
+
+def test_the_watchdog_is_called_by_its_rule_only() -> None:
+    made = part("workflows", {}, workflows=())
+    (watchdog,) = (each for each in made if isinstance(each, Function) and each.name.endswith("-watchdog"))
+    (rule,) = (each for each in made if isinstance(each, Rule))
+    assert (watchdog.handler, watchdog.on_failure) == ("dispatch.handler.watchdog", SCOPE.dead_letters_arn)
+    assert (rule.schedule, rule.target) == ("rate(5 minutes)", SCOPE.function_arn("watchdog"))
+    assert watchdog.permissions == {"tick": ("events.amazonaws.com", SCOPE.arn("events", f"rule/{rule.name}"))}
+    assert json.loads(rule.input_template.replace("<time>", '"2026-01-01T00:00:00Z"')) == {
+        "watchdog": "tick",
+        "time": "2026-01-01T00:00:00Z",
+    }
+    assert "-" in rule.name.removeprefix("twinops-staging-"), "no workflow's rule can have this name"

@@ -12,6 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 from twinops import runs
 from twinops.errors import TwinopsError
+from twinops.metrics import of_run
 from twinops.runs import Run
 
 REPORT = "report.html"
@@ -67,12 +68,8 @@ def read_metrics(folder: Path) -> dict[str, float]:
 
 
 def put_metrics(client: Any, *, namespace: str, workflow: str, metrics: Mapping[str, float]) -> None:
-    """Publish numbers under the workflow's name."""
-    dimensions = [{"Name": "Workflow", "Value": workflow}]
-    client.put_metric_data(
-        Namespace=namespace,
-        MetricData=[{"MetricName": name, "Dimensions": dimensions, "Value": value} for name, value in metrics.items()],
-    )
+    """Publish numbers under the workflow's name; whether it failed also for all workflows together."""
+    client.put_metric_data(Namespace=namespace, MetricData=of_run(workflow, metrics))
 
 
 def mail(run: Run, *, env: str, summary: str) -> tuple[str, str]:
