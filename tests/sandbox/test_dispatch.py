@@ -23,6 +23,7 @@ from twinops.aws.ledger import Ledger
 from twinops.names import Names
 from twinops.runs import FINISHED, Run, timestamp
 
+from dispatch.handler import claim_of
 from sandbox.settings import ACCOUNT, CLONE, load
 from tests.sandbox.support import OwnSandbox, eventually
 
@@ -334,6 +335,42 @@ def test_a_stopped_twin_is_started_and_the_backup_runs_it(dispatching: Dispatchi
     assert status() == "InService"
     assert dispatching.effects("asleep") == 1
     assert len(dispatching.mails_about(run)) == 1
+
+
+def put_into_ledger(dispatching: Dispatching, payload: dict[str, Any], *, heartbeat: bool) -> str:
+    """A run whose dispatcher, or twin, has not been heard of for an hour; its id."""
+    claim, ledger = claim_of(payload), dispatching.ledger
+    assert ledger.claim(claim, dispatcher="one that died") == 1
+    if heartbeat:
+        log = {"log_group": NAMES.workflow_log_group("probe"), "log_stream": f"{claim['run_id']}/1"}
+        assert ledger.start(claim["run_id"], 1, runner="one that died", **log)
+    an_hour_ago = timestamp(datetime.now(timezone.utc) - timedelta(hours=1))
+    aged = {"heartbeat_at" if heartbeat else "claimed_at": an_hour_ago}
+    assert ledger._update_run(claim["run_id"], aged, condition="attribute_exists(pk)", values={})
+    return str(claim["run_id"])
+
+
+def test_the_watchdog_has_the_backup_start_what_nobody_started(dispatching: Dispatching) -> None:
+    payload = dispatching.payload(mark="forgotten")
+    run_id = put_into_ledger(dispatching, payload, heartbeat=False)
+    answer = dispatching.invoke("watchdog", {})
+    assert ("handed over", run_id) in [(done["outcome"], done["run_id"]) for done in answer["done"]]
+    run = dispatching.end_of(payload["event_id"])
+    assert (run["state"], run["epoch"]) == ("SUCCEEDED", 2)
+    assert dispatching.effects("forgotten") == 1
+    assert len(dispatching.mails_about(run)) == 1
+
+
+def test_a_run_whose_twin_died_is_repeated_if_it_may_be(dispatching: Dispatching) -> None:
+    payload = {**dispatching.payload(mark="died"), "idempotent": True}
+    run_id = put_into_ledger(dispatching, payload, heartbeat=True)
+    answer = dispatching.invoke("watchdog", {})
+    assert [done["outcome"] for done in answer["done"] if done["run_id"] == run_id] == ["lost", "handed over"]
+    run = dispatching.end_of(payload["event_id"])
+    assert (run["state"], run["epoch"], run.get("reason")) == ("SUCCEEDED", 2, None)
+    assert dispatching.effects("died") == 1
+    mails = eventually(lambda: two if len(two := dispatching.mails_about(run)) == 2 else None)
+    assert any("Subject: [twinops sandbox] probe: lost" in mail for mail in mails)
 
 
 def put_decisions(dispatching: Dispatching, release: str, *, minutes_ago: int, wrong_every: int) -> None:

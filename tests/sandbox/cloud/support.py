@@ -15,7 +15,7 @@ from twinops.aws.reconcile import Extent, reconcile, remove
 from twinops.aws.session import Aws
 from twinops.desired import DispatchCode, Estate
 from twinops.resources import Resource, Scope
-from twinops.spec import Workflow
+from twinops.spec import Alarms, Workflow
 
 from tests.sandbox.support import OwnSandbox
 
@@ -36,6 +36,10 @@ def dispatch(event, context):
 
 
 def backup(event, context):
+    return event
+
+
+def watchdog(event, context):
     return event
 '''
 CODE = archives.zip_bytes({"dispatch/handler.py": PROBE})
@@ -61,7 +65,10 @@ def workflow(name: str, **changes: Any) -> Workflow:
     return dataclasses.replace(spec, **changes)
 
 
-WORKFLOWS = (workflow("drift_report"), workflow("model_evaluation", schedule=None))
+WORKFLOWS = (
+    workflow("drift_report"),
+    workflow("model_evaluation", schedule=None, alarms=Alarms(missing_after_h=26)),
+)
 
 
 # What the roles of playbooks/cloud.yml declare together, part by part.

@@ -77,8 +77,10 @@ def test_what_belongs_to_a_removed_workflow_goes_and_what_is_not_ours_stays(
     resources = staging.resources()
     planned = staging.reconcile(resources, apply=False)["changes"]
     assert [(change["action"], change["name"]) for change in planned] == [
+        ("delete", staging.scope.names.workflow_alarm("failed", "short_lived")),
         ("delete", staging.scope.names.rule("short_lived")),
         ("delete", staging.scope.names.workflow_log_group("short_lived")),
+        ("update", staging.scope.names.dashboard),
     ]
     assert staging.reconcile(resources)["changes"] == planned
     rules = [rule["Name"] for rule in aws("events").list_rules(NamePrefix=staging.scope.names.prefix)["Rules"]]
@@ -142,8 +144,8 @@ def test_what_is_not_declared_any_more_is_listed_and_goes_with_prune(production:
     assert sorted(each["name"] for each in listed["orphans"]) == orphans
     pruned = production.reconcile(less, parts=("notifications", "storage"), prune=True)
     assert [(each["action"], each["kind"]) for each in pruned["changes"]] == [("delete", "topic")]
-    assert {each["kind"] for each in pruned["orphans"]} == {"bucket"}, "data is never pruned"
-    assert production.reconcile(less)["orphans"] == pruned["orphans"]
+    assert {each["kind"] for each in pruned["orphans"]} == {"bucket", "key"}, "data is never pruned"
+    assert production.reconcile(less, parts=("notifications", "storage"))["orphans"] == pruned["orphans"]
     production.remove(everything)
 
 
