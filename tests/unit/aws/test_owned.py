@@ -18,6 +18,11 @@ CASES = {
         "notebook",
         "twinops-staging-deployment",
     ),
+    "arn:aws:cloudwatch:eu-central-1:1:alarm:twinops-staging-failed-any": ("alarm", "twinops-staging-failed-any"),
+    "arn:aws:cloudwatch:eu-central-1:1:alarm:twinops-staging-any-workflow-failed": (
+        "composite_alarm",
+        "twinops-staging-any-workflow-failed",
+    ),
     "arn:aws:ecs:eu-central-1:1:cluster/somebody": None,
     "not an ARN": None,
 }
@@ -26,3 +31,9 @@ CASES = {
 @pytest.mark.parametrize("arn", CASES)
 def test_kind_and_name_of_an_arn(arn: str) -> None:
     assert key_of(arn, {}) == CASES[arn]
+
+
+def test_a_key_has_its_name_in_a_tag() -> None:
+    arn = "arn:aws:kms:eu-central-1:1:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+    assert key_of(arn, {"Name": "twinops-staging-data"}) == ("key", "twinops-staging-data")
+    assert key_of(arn, {}) is None
