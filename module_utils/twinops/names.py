@@ -13,7 +13,7 @@ ENVIRONMENT_TAG = "twinops:environment"
 PART_TAG = "twinops:part"
 """The role of Ansible that declares a resource: what a run that declares only some parts must leave alone."""
 NAME_TAG = "twinops:name"
-"""The name of what has no name in AWS (EC2). People edit the tag ``Name`` in the console, this one they leave alone."""
+"""The name of what has no name in AWS (EC2, keys). People edit ``Name`` in the console, this one they leave alone."""
 
 COMPOSITE = "any-"
 """Starts the names of composite alarms, after the prefix of the environment."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import policies
+from ..names import NAME_TAG
 from ..resources import Key, Resource, Topic
 from .common import Estate, Options
 
@@ -20,7 +21,7 @@ def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
     key = Key(
         # AWS makes a key's identifier: by this tag it is found again, also if its alias is gone.
         name=scope.names.key,
-        tags={**estate.tags(PART), "Name": scope.names.key},
+        tags={**estate.tags(PART), NAME_TAG: scope.names.key},
         description=f"Encrypts what twinops stores and sends in {scope.env}.",
         aliased=True,
         enabled=True,

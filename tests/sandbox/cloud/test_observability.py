@@ -214,7 +214,7 @@ def our_keys(aws: Aws, scope: Scope) -> list[str]:
     for page in aws("kms").get_paginator("list_keys").paginate():
         for entry in page["Keys"]:
             tags = aws("kms").list_resource_tags(KeyId=entry["KeyId"])["Tags"]
-            if {"TagKey": "Name", "TagValue": scope.names.key} in tags:
+            if {"TagKey": "twinops:name", "TagValue": scope.names.key} in tags:
                 states.append(aws("kms").describe_key(KeyId=entry["KeyId"])["KeyMetadata"]["KeyState"])
     return sorted(states)
 

@@ -35,5 +35,5 @@ def test_kind_and_name_of_an_arn(arn: str) -> None:
 
 def test_a_key_has_its_name_in_a_tag() -> None:
     arn = "arn:aws:kms:eu-central-1:1:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-    assert key_of(arn, {"Name": "twinops-staging-data"}) == ("key", "twinops-staging-data")
+    assert key_of(arn, {"twinops:name": "twinops-staging-data"}) == ("key", "twinops-staging-data")
     assert key_of(arn, {}) is None

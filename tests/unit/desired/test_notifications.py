@@ -21,7 +21,7 @@ def made(**options: Any) -> tuple[Key, Topic]:
 def test_the_topic_is_encrypted_with_the_key_of_its_environment_unless_told_otherwise() -> None:
     key, topic = made()
     assert (key.name, topic.key) == ("twinops-staging-data", "twinops-staging-data")
-    assert key.tags["Name"] == key.name, "by which it is found, as AWS makes its identifier"
+    assert key.tags["twinops:name"] == key.name, "by which it is found, as AWS makes its identifier"
     assert made(encrypted=False)[1].key == ""
     assert topic.mail_to == ("a@example.com", "b@example.com")
 
