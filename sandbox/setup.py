@@ -29,6 +29,10 @@ TOOLS = CACHE / "tools"
 LOGS = CACHE / "logs"
 SUPPORTED = ((3, 11), (3, 13))
 
+# The Python that environments are made with and keyed by. `make` has .venv/bin first on its PATH once it is there: that
+# Python stands for the one it was made from, or the second `make` would make every environment once more.
+PYTHON = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+
 DEBIAN_PACKAGES = {"sshd": "openssh-server", "ssh": "openssh-client", "ssh-keygen": "openssh-client", "git": "git"}
 
 
@@ -141,7 +145,7 @@ def installer_environment() -> dict[str, str]:
 def key(environment: Environment) -> str:
     """What the environment was made from: lock file and interpreter, and how."""
     lock = hashlib.sha256(environment.lock.read_bytes()).hexdigest()
-    return f"{lock} {sys.executable} {sys.version.split()[0]} compiled\n"
+    return f"{lock} {PYTHON} {sys.version.split()[0]} compiled\n"
 
 
 def is_complete(environment: Environment) -> bool:
@@ -161,7 +165,7 @@ def ensure_tools() -> Path | None:
     uv = TOOLS / "bin/uv"
     if not is_complete(tools):
         shutil.rmtree(TOOLS, ignore_errors=True)
-        run([sys.executable, "-m", "venv", str(TOOLS)], "tools.log")
+        run([PYTHON, "-m", "venv", str(TOOLS)], "tools.log")
         pip = [str(TOOLS / "bin/python"), "-m", "pip", "install", "-q", "--require-hashes", "-r", str(tools.lock)]
         run(pip, "tools.log", check=False)
         mark_complete(tools)
@@ -175,14 +179,14 @@ def install(environment: Environment, uv: Path | None) -> None:
     if uv and install_with_uv(environment, uv, log):
         return
     shutil.rmtree(environment.path, ignore_errors=True)
-    run([sys.executable, "-m", "venv", str(environment.path)], log)
+    run([PYTHON, "-m", "venv", str(environment.path)], log)
     python = str(environment.path / "bin/python")
     run([python, "-m", "pip", "install", "-q", "--require-hashes", "-r", str(environment.lock)], log)
 
 
 def install_with_uv(environment: Environment, uv: Path, log: str) -> bool:
     path, lock = str(environment.path), str(environment.lock)
-    make = [str(uv), "venv", "--quiet", "--allow-existing", "--python", sys.executable, path]
+    make = [str(uv), "venv", "--quiet", "--allow-existing", "--python", PYTHON, path]
     # Compiled once here, as pip does: without, every start of Ansible compiles half a second's worth anew.
     sync = [str(uv), "pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", "--python", path, lock]
     return run(make, log, check=False) == 0 and run(sync, log, check=False) == 0

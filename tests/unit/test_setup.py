@@ -56,6 +56,15 @@ def test_an_environment_counts_only_once_it_is_complete(tmp_path: Path) -> None:
     assert not setup.is_complete(environment), "the lock has changed"
 
 
+def test_an_environment_stays_complete_for_its_own_python() -> None:
+    """The second `make` runs set-up with the Python of .venv, which the first one made."""
+    program = "from sandbox import setup; print(setup.key(setup.PEER), end='')"
+    pythons = [setup.PYTHON, sys.executable]
+    assert pythons[0] != pythons[1], "the tests run in an environment"
+    first, second = (subprocess.check_output([python, "-c", program], cwd=CLONE, text=True) for python in pythons)
+    assert first == second
+
+
 def test_a_failing_installer_is_named_with_the_end_of_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setup, "LOGS", tmp_path)
     command = [sys.executable, "-c", "print('no such package'); raise SystemExit(3)"]
