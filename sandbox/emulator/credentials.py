@@ -10,11 +10,15 @@ import json
 
 from sandbox.emulator import roles
 from sandbox.emulator.answers import Answer
+from sandbox.settings import ACCOUNT, REGION
 
 PREFIX = "/_sandbox/credentials/"
 
 # Who hands out credentials this way in AWS: a notebook instance, and a device's token exchange.
-SERVICES = frozenset({"sagemaker.amazonaws.com", "credentials.iot.amazonaws.com"})
+SERVICES = {
+    "sagemaker.amazonaws.com": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:notebook-instance/any",
+    "credentials.iot.amazonaws.com": f"arn:aws:iot:{REGION}:{ACCOUNT}:rolealias/any",
+}
 
 
 def answer(path: str) -> Answer:

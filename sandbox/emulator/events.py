@@ -33,7 +33,8 @@ THROTTLED_DELAY_S = 0.5
 EVENT_AGE_MAX_S = 21600
 RETRIES_DEFAULT = 2
 
-_rule_arn: contextvars.ContextVar[str] = contextvars.ContextVar("sandbox_rule_arn", default="")
+# The rule whose target is being called.
+rule_arn: contextvars.ContextVar[str] = contextvars.ContextVar("sandbox_rule_arn", default="")
 
 
 class AsynchronousInvocations:
@@ -52,20 +53,20 @@ class AsynchronousInvocations:
 
     def invoke_target(self, target: dict[str, Any], event: Any, rule: dict[str, Any], view: Any = None) -> None:
         """Remember the rule while its target is called: the function's policy names it."""
-        token = _rule_arn.set((rule or {}).get("Arn", ""))
+        token = rule_arn.set((rule or {}).get("Arn", ""))
         try:
             self._invoke_target(target, event, rule, view)
         finally:
-            _rule_arn.reset(token)
+            rule_arn.reset(token)
 
     def dispatch_to_lambda(self, arn: str, payload: str) -> None:
         function, config, name = lambda_svc._get_func_record_for_ref(arn)
         if not function or not config:
-            logger.error("rule %s: function %s does not exist", _rule_arn.get(), name)
-        elif not _may_invoke(arn, _rule_arn.get()):
+            logger.error("rule %s: function %s does not exist", rule_arn.get(), name)
+        elif not _may_invoke(arn, rule_arn.get()):
             logger.error(
                 "rule %s: the policy of %s does not allow events.amazonaws.com to invoke it (lambda add-permission)",
-                _rule_arn.get(),
+                rule_arn.get(),
                 arn,
             )
         else:

@@ -21,7 +21,7 @@ from typing import Any
 from sandbox.emulator import moto_bridge, roles
 from sandbox.emulator.answers import Answer, json_answer, json_error
 from sandbox.emulator.instances import Instance, scripts_of
-from sandbox.settings import Settings
+from sandbox.settings import ACCOUNT, REGION, Settings
 
 TOKEN_LIFETIME_S = 300  # as AWS: "the URL that you get is valid only for 5 minutes"
 TRUSTED = frozenset({"sagemaker.amazonaws.com"})
@@ -116,7 +116,7 @@ class Notebooks:
 
     def _create(self, pass_on: Callable[[], Answer], request: dict[str, Any]) -> Answer:
         self._check_config(request.get("LifecycleConfigName"))
-        self._check_role(request.get("RoleArn", ""))
+        self._check_role(request.get("RoleArn", ""), request["NotebookInstanceName"])
         answer = pass_on()
         if answer[0] == 200:
             self._remember_metadata_service(request)
@@ -137,7 +137,7 @@ class Notebooks:
     def _start(self, pass_on: Callable[[], Answer], request: dict[str, Any]) -> None:
         record = self._record(request)
         self._expect(record, {"Stopped", "Failed"}, "Pending")
-        self._check_role(record.role_arn)
+        self._check_role(record.role_arn, request["NotebookInstanceName"])
         self._boot(record, first_start=False)
 
     def _stop(self, pass_on: Callable[[], Answer], request: dict[str, Any]) -> None:
@@ -157,7 +157,7 @@ class Notebooks:
         self._expect(record, {"Stopped", "Failed"}, "Updating")
         self._check_config(request.get("LifecycleConfigName"))
         if "RoleArn" in request:
-            self._check_role(request["RoleArn"])
+            self._check_role(request["RoleArn"], request["NotebookInstanceName"])
         if "InstanceType" in request:
             record.validate_instance_type(request["InstanceType"])
         if int(request.get("VolumeSizeInGB", record.volume_size_in_gb)) < record.volume_size_in_gb:
@@ -250,8 +250,9 @@ class Notebooks:
             )
 
     @staticmethod
-    def _check_role(role_arn: str) -> None:
-        if not roles.trusts(roles.name_from_arn(role_arn), TRUSTED):
+    def _check_role(role_arn: str, notebook: str) -> None:
+        source = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:notebook-instance/{notebook.lower()}"
+        if not roles.trusts(roles.name_from_arn(role_arn), TRUSTED, source):
             raise RequestError(
                 f"RoleArn {role_arn}: expected an existing role whose trust policy allows sagemaker.amazonaws.com "
                 "to assume it"

@@ -1,18 +1,19 @@
 """Everything a caller must be allowed to do for one request: the operation on each of its resources, the tags it sets,
-and the roles it hands to a service (``iam:PassRole``). ministack checks the first; the rest is checked before the
-service sees the request.
+the roles it hands to a service (``iam:PassRole``) and the keys it uses. ministack checks the first; the rest is checked
+before the service sees the request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from uuid import uuid4
 
 from ministack import app as ministack_app
 from ministack.core import iam_actions, iam_evaluator, router
+from ministack.services import s3
 
-from sandbox.emulator import ec2, iam_resources
+from sandbox.emulator import ec2, encryption, iam_resources
 from sandbox.emulator.answers import Answer
 from sandbox.emulator.iam_resources import Check, Request
 from sandbox.settings import ACCOUNT, REGION
@@ -36,7 +37,7 @@ def install() -> None:
     _name_lambda_operations()
     _name_first_resource()
     _name_resource_in_denials()
-    for service in iam_resources.FINDERS.keys() & ministack_app.SERVICE_HANDLERS.keys():
+    for service in (iam_resources.FINDERS.keys() | {"s3"}) & ministack_app.SERVICE_HANDLERS.keys():
         ministack_app.SERVICE_HANDLERS[service] = _checked(service, ministack_app.SERVICE_HANDLERS[service])
 
 
@@ -100,17 +101,39 @@ def _checked(service: str, handler: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Answer:
         parameters = ministack_app._routing_params(method, path, headers, body, query)
         request = _request(service, method, path, headers, body, parameters)
-        if request is not None:
-            further = [*(iam_resources.checks(request) or [])[1:], *passed_roles(request)]
-            tags = iam_actions.request_tag_context(service, f"{service}:{request.operation}", body, parameters)
-            key = router.extract_access_key_id(headers, query)
-            for check in further:
-                if denied := _enforce(key, service, check, tags, headers):
-                    return denied
+        if request is None:
+            unnamed: Answer = await handler(method, path, headers, body, query)
+            return unnamed
+        key = router.extract_access_key_id(headers, query)
+        tags = iam_actions.request_tag_context(service, f"{service}:{request.operation}", body, parameters)
+
+        def refused(checks: Iterable[Check]) -> Answer | None:
+            return next(filter(None, (_enforce(key, service, check, tags, headers) for check in checks)), None)
+
+        denied = refused(_further(request, headers))
+        if denied:
+            return denied
         answer: Answer = await handler(method, path, headers, body, query)
-        return answer
+        return (refused(_of_answer(request, answer)) if service == "s3" else None) or answer
 
     return handle
+
+
+def _further(request: Request, headers: dict[str, str]) -> Iterator[Check]:
+    """What a request needs beyond its first action and resource."""
+    yield from (iam_resources.checks(request) or [])[1:]
+    yield from passed_roles(request)
+    yield from encryption.key_checks(request, headers)
+
+
+def _of_answer(request: Request, answer: Answer) -> Iterator[Check]:
+    """What reading an object needs: its key; and to learn that it does not exist, the right to list its bucket."""
+    if not request.operation.startswith("GetObject"):
+        return
+    bucket = request.path.strip("/").split("/")[0]
+    if answer[0] == 404 and bucket in s3._buckets:
+        yield Check("s3:ListBucket", f"arn:aws:s3:::{bucket}")
+    yield from encryption.read_checks(answer)
 
 
 def _enforce(
@@ -145,6 +168,8 @@ def _enforce(
 
 def passed_roles(request: Request) -> Iterator[Check]:
     """The roles that a request hands to a service."""
+    if request.service == "s3":
+        return
     role = request.get("Role" if request.service == "lambda" else "RoleArn")
     if request.service == "lambda" and role:
         function = iam_resources.function_arn(request.get("FunctionName") or request.path.split("/")[3])

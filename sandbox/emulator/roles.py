@@ -43,15 +43,29 @@ def age_s(role_name: str) -> float:
     return (datetime.now(timezone.utc) - created).total_seconds()
 
 
-def trusts(role_name: str, services: frozenset[str]) -> bool:
-    """Whether the role's trust policy lets one of these services (``sagemaker.amazonaws.com``) assume it."""
+def trusts(role_name: str, services: frozenset[str], source_arn: str = "") -> bool:
+    """Whether the role's trust policy lets one of these services (``sagemaker.amazonaws.com``) assume it.
+
+    ``source_arn`` is what the service acts for: the function, the notebook instance.
+    """
     role = iam._roles.get_scoped(ACCOUNT, None, role_name)
     policy = json.loads((role or {}).get("AssumeRolePolicyDocument") or "{}")
+    context = iam_evaluator.EvalContext(
+        principal_arn="",
+        principal_type="Service",
+        principal_account=ACCOUNT,
+        action="sts:AssumeRole",
+        resource_arn=(role or {}).get("Arn", ""),
+        region=REGION,
+        service_context={"aws:sourceaccount": ACCOUNT, **({"aws:sourcearn": source_arn} if source_arn else {})},
+    )
     allowed, denied = set(), set()
     for statement in _as_list(policy.get("Statement")):
         principal = statement.get("Principal")
         named = _as_list(principal.get("Service")) if isinstance(principal, dict) else _as_list(principal)
-        if any(action in ("sts:AssumeRole", "sts:*", "*") for action in _as_list(statement.get("Action"))):
+        actions = _as_list(statement.get("Action"))
+        applies = any(action in ("sts:AssumeRole", "sts:*", "*") for action in actions)
+        if applies and iam_evaluator._conditions_met(statement.get("Condition") or {}, context):
             (allowed if statement.get("Effect") == "Allow" else denied).update(named)
     return any(service in allowed or "*" in allowed for service in services - denied)
 
@@ -70,11 +84,14 @@ def allows(role_name: str, action: str, resource_arn: str) -> bool:
     return bool(iam_evaluator.evaluate(context, policies).decision == "Allow")
 
 
-def issue_keys(role_name: str, session_name: str, services: frozenset[str]) -> Keys:
-    """Keys of a role for a service that its trust policy names; IAM is enforced on them. Raises ``RoleError``."""
+def issue_keys(role_name: str, session_name: str, services: dict[str, str]) -> Keys:
+    """Keys of a role for a service that its trust policy names; IAM is enforced on them. Raises ``RoleError``.
+
+    ``services``: each service that may take it, and the ARN of what it acts for.
+    """
     if not exists(role_name):
         raise RoleError(f"role {role_name} does not exist", 404)
-    if not trusts(role_name, services):
+    if not any(trusts(role_name, frozenset({service}), arn) for service, arn in services.items()):
         raise RoleError(
             f"role {role_name}: expected its trust policy to allow sts:AssumeRole to {' or '.join(sorted(services))}",
             403,

@@ -15,6 +15,7 @@ from ministack import app as ministack_app
 from sandbox.emulator import (
     credentials,
     ec2,
+    encryption,
     event_rules,
     iam_context,
     lambda_roles,
@@ -22,9 +23,11 @@ from sandbox.emulator import (
     permissions,
     root_key,
     tagging,
+    topic_policies,
     unsupported,
     web_identity,
 )
+from sandbox.emulator.alarms import Alarms
 from sandbox.emulator.answers import Answer
 from sandbox.emulator.calls import CallLog, Message, Receive, Send
 from sandbox.emulator.events import AsynchronousInvocations
@@ -62,6 +65,10 @@ async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.
     event_rules.install()
     iam_context.install(redshift_data.owner_of)
     AsynchronousInvocations(settings).install()
+    topic_policies.install()
+    alarms = Alarms()
+    alarms.install()
+    encryption.install()
     permissions.install()
     web_identity.install(settings.home / "oidc")
 
@@ -76,9 +83,11 @@ async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.
     config.bind = [f"127.0.0.1:{settings.port}"]
     config.keep_alive_timeout = 75
     config.graceful_timeout = 2
+    evaluation = asyncio.create_task(alarms.run())
     try:
         await hypercorn_serve(application, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
     finally:
+        evaluation.cancel()
         await asyncio.to_thread(notebooks.stop_all)
 
 

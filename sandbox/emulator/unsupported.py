@@ -61,6 +61,9 @@ REFUSED = {
 # moto's Redshift keeps records; these are the ones whose record is all there is to them.
 REDSHIFT_ACTIONS = frozenset({"CreateCluster", "DescribeClusters", "DeleteCluster", "CreateTags", "DescribeTags"})
 
+# Alarms on expressions and on bands.
+ALARM_MEMBERS = {"Metrics", "ThresholdMetricId", "EvaluationWindow", "EvaluationCriteria", "EvaluationInterval"}
+
 # Logs Insights: what ministack's queries understand. It ignores any other command and returns raw rows.
 INSIGHTS_COMMANDS = frozenset({"fields", "filter", "sort", "limit", "display"})
 
@@ -88,6 +91,8 @@ def refusal(service: str, action: str, body: bytes) -> str | None:
         return "only the record of a cluster is kept"
     if service == "logs" and action == "StartQuery":
         return _insights_refusal(json.loads(body or b"{}").get("queryString", ""))
+    if service == "monitoring" and action == "PutMetricAlarm" and json.loads(body or b"{}").keys() & ALARM_MEMBERS:
+        return "only alarms on one metric are evaluated"
     return REFUSED.get(service, {}).get(action)
 
 

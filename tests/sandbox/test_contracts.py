@@ -83,6 +83,7 @@ FUNCTIONS: dict[str, dict[str, list[str]]] = {
     "ministack.services.sns": {
         "_subscribe": ["params"],
         "_publish": ["params"],
+        "_set_topic_attributes": ["params"],
         "_list_subscriptions": ["params"],
         "_list_subscriptions_by_topic": ["params"],
         "_fanout": [
@@ -107,6 +108,7 @@ FUNCTIONS: dict[str, dict[str, list[str]]] = {
     "ministack.services.eventbridge": {
         "_invoke_target": ["target", "event", "rule", "view"],
         "_dispatch_to_lambda": ["arn", "payload"],
+        "_dispatch_to_sns": ["arn", "payload"],
         "_delete_rule": ["data"],
         "_rule_key": ["rule_name", "bus_name"],
     },
@@ -121,7 +123,25 @@ FUNCTIONS: dict[str, dict[str, list[str]]] = {
         "_update_config": ["name", "data"],
     },
     "ministack.services.iam": {"_p": ["params", "key", "default"], "_extract_tags": [], "_xml": [], "_error": []},
-    "ministack.services.kms": {"_resolve_key": ["key_id_or_arn"]},
+    "ministack.services.kms": {
+        "_resolve_key": ["key_id_or_arn"],
+        "_create_key": ["data"],
+        "_put_key_policy": ["data"],
+    },
+    "ministack.services.s3": {"_bucket_default_sse_headers": ["bucket_name"]},
+    "ministack.services.cloudwatch": {
+        "_put_metric_alarm": ["params", "cbor_data", "is_cbor", "is_json"],
+        "_dispatch_alarm_actions": ["alarm", "old_state", "new_state", "reason"],
+        "_evaluate_alarm": ["alarm"],
+        "_evaluate_all_alarms": [],
+        "_evaluate_parent_alarms": ["child", "seen"],
+        "_record_history": ["alarm_name", "old_state", "new_state", "reason", "alarm_type", "reason_data"],
+        "_dims_from_list": ["dimensions"],
+        "_dims_key": ["dims"],
+        "_calc_stats": ["points"],
+        "_stat_value": ["stats", "stat_name", "points"],
+        "record_metric": ["namespace", "metric_name", "value", "unit", "dimensions"],
+    },
     "ministack.services.cognito": {"_decode_id_token_unverified": ["id_token"]},
     "ministack.services.ssm": {"_public_parameter": ["name"]},
     "ministack.services.tagging": {"resource_tags": ["arn"], "_get_resources": ["data"]},
@@ -171,6 +191,16 @@ FACTS = [
     "'test-subject' in inspect.getsource(ministack.services.sts.handle_request)",
     "hasattr(moto.backends.get_backend('ec2')['123456789012']['eu-central-1'], 'iam_instance_profile_associations')",
     "all(hasattr(table, '_associations') for table in ec2.route_tables.values())",
+    # Alarms, queues, encryption.
+    "'_evaluate_alarm(alarm)' in inspect.getsource(ministack.services.cloudwatch._evaluate_all_alarms)",
+    "'\"PutMetricAlarm\": _put_metric_alarm' in inspect.getsource(ministack.services.cloudwatch.handle_request)",
+    "'_dims_key(req_dims) if req_dims else None' in inspect.getsource(ministack.services.cloudwatch._get_metric_data)",
+    "'_dims_key(req_dims) if req_dims else None'"
+    " in inspect.getsource(ministack.services.cloudwatch._get_metric_statistics)",
+    "all(hasattr(store, 'get') for store in (ministack.services.cloudwatch._metrics, ministack.services.s3._buckets))",
+    "hasattr(ministack.services.sqs._queues, 'values') and callable(ministack.core.iam_evaluator.caller_arn)",
+    "all(f'\"{name}\": _' in inspect.getsource(ministack.services.kms) for name in ('CreateKey', 'PutKeyPolicy'))",
+    "'\"SetTopicAttributes\": _set_topic_attributes' in inspect.getsource(ministack.services.sns.handle_request)",
     # Tags, wherever they are kept.
     "ministack.services.tagging._COLLECTORS.keys() >= {'s3', 'lambda', 'sqs', 'sns', 'dynamodb', 'events', 'kms'}",
     "ministack.services.tagging._WRITERS.keys() >= {'s3', 'lambda', 'sqs', 'sns', 'dynamodb', 'events', 'kms'}",
@@ -223,7 +253,7 @@ for module_name, names in functions.items():
         found[f"{module_name}.{name}"] = list(inspect.signature(target).parameters) if callable(target) else None
 for name in (
     "iam", "sns", "sts", "eventbridge", "cloudwatch", "cloudwatch_logs", "lambda_svc", "secretsmanager", "ssm",
-    "tagging",
+    "tagging", "sqs", "s3", "kms",
 ):
     importlib.import_module(f"ministack.services.{name}")
 import ministack.core.iam_actions, ministack.core.iam_evaluator, ministack.core.router
@@ -286,7 +316,10 @@ def test_every_private_name_has_a_contract() -> None:
         "iam_actions": "ministack.core.iam_actions",
         "router": "ministack.core.router",
         **{name: f"ministack.services.{name}" for name in ("iam", "sts", "sns", "eventbridge", "lambda_svc")},
-        **{name: f"ministack.services.{name}" for name in ("cloudwatch", "kms", "secretsmanager", "ssm", "tagging")},
+        **{
+            name: f"ministack.services.{name}"
+            for name in ("cloudwatch", "kms", "s3", "secretsmanager", "sqs", "ssm", "tagging")
+        },
         "cloudwatch_logs": "ministack.services.cloudwatch_logs",
     }
     listed = {f"{module}.{name}" for module, names in FUNCTIONS.items() for name in names}

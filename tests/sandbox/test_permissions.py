@@ -699,3 +699,39 @@ def test_only_named_policies_are_attached(person: Person, aws: Callable[[str], A
     assert code_of(lambda: attach(RoleName=name, PolicyArn=allowed)) == ""
     attached = aws("iam").list_attached_role_policies(RoleName=name)["AttachedPolicies"]
     assert [one["PolicyArn"] for one in attached] == [allowed]
+
+
+def test_only_who_lists_a_bucket_learns_what_is_missing(person: Person, aws: Callable[[str], Any]) -> None:
+    bucket = new()
+    aws("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    objects = on("s3:GetObject", f"arn:aws:s3:::{bucket}/*")
+
+    def read() -> list[str]:
+        missing = {"Bucket": bucket, "Key": "missing"}
+        return [code_of(lambda: s3.get_object(**missing)), code_of(lambda: s3.head_object(**missing))]
+
+    s3 = person.client("s3")
+    person.may(objects)
+    assert read() == ["AccessDenied", "403"]
+    person.may(objects, on("s3:ListBucket", f"arn:aws:s3:::{bucket}"))
+    assert read() == ["NoSuchKey", "404"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "accepted"),
+    [
+        ({"StringEquals": {"aws:SourceAccount": ACCOUNT}}, True),
+        ({"StringEquals": {"aws:SourceAccount": "999999999999"}}, False),
+        ({"ArnLike": {"aws:SourceArn": f"arn:aws:lambda:{LOCAL}:function:trusted-*"}}, True),
+        ({"ArnLike": {"aws:SourceArn": f"arn:aws:lambda:{LOCAL}:function:others-*"}}, False),
+    ],
+    ids=["account", "another account", "function", "another function"],
+)
+def test_conditions_of_a_trust_policy_count(aws: Callable[[str], Any], condition: Any, accepted: bool) -> None:
+    statement = {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    role = aws("iam").create_role(
+        RoleName=new(), AssumeRolePolicyDocument=policy({**statement, "Condition": condition})
+    )["Role"]["Arn"]
+    function = {"FunctionName": f"trusted-{new()}", "Runtime": "python3.11", "Role": role, "Handler": "handler.handle"}
+    code = code_of(lambda: aws("lambda").create_function(**function, Code={"ZipFile": zipped()}))
+    assert code == ("" if accepted else "InvalidParameterValueException")
