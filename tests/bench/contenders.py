@@ -142,7 +142,7 @@ class Twinops:
             rule=f"{prefix}-{name(1)}",
             other_rule=f"{prefix}-{name(2)}",
             log_group=f"/twinops/sandbox/workflows/{name(1)}",
-            alarms=f"{prefix}-{name(1)}",
+            alarms=f"{prefix}-failed-{name(1)}",
             role=f"{prefix}-device",
             bucket=f"{prefix}-data-{ACCOUNT}",
             other_bucket=f"{prefix}-reports-{ACCOUNT}",
