@@ -158,7 +158,7 @@ def test_only_what_belongs_to_a_declared_part_is_an_orphan(production: Environme
 
 
 def test_a_twin_whose_script_fails_is_an_error_that_says_why(production: Environment) -> None:
-    only = {"instances": [{"twin": "development"}]}
+    only = {"instances": [{"twin": "development"}], "subnet": ""}
     broken = production.resources("env", "twins", script="#!/bin/sh\nexit 7\n", twins=only)
     with pytest.raises(ApplyError, match=f"notebook {production.scope.names.twin('development')}: Failed: "):
         production.reconcile(broken)
