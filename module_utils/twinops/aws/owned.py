@@ -103,7 +103,8 @@ def _listing(aws: Aws) -> dict[str, dict[str, str]]:
 
 def _list(aws: Aws) -> dict[str, dict[str, str]]:
     wanted = [{"Key": ENVIRONMENT_TAG, "Values": [aws.scope.env]}]
-    pages = aws.client("resourcegroupstaggingapi").get_paginator("get_resources").paginate(TagFilters=wanted)
+    listing = aws.client("resourcegroupstaggingapi").get_paginator("get_resources")
+    pages = listing.paginate(TagFilters=wanted, PaginationConfig={"PageSize": 100})
     return {
         entry["ResourceARN"]: from_pairs(entry["Tags"]) for page in pages for entry in page["ResourceTagMappingList"]
     }

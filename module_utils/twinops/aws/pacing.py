@@ -11,8 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-SHARE = 0.95
+SHARE = 0.98
 """Of each documented rate, what we take: clocks differ, and others in the account call, too."""
+
+BURST_S = 0.5
+"""How many seconds' worth may be called at once. AWS lets more pass; calls overtake each other on their way to it."""
 
 RATES_PER_S: Mapping[str, Mapping[str, float]] = {
     # by service and operation, as botocore names them in its events; "*" is what the others share
@@ -42,7 +45,7 @@ RATES_PER_S: Mapping[str, Mapping[str, float]] = {
 
 @dataclass
 class Bucket:
-    """A token a call; ``rate_per_s`` flow in, at most one second's worth is kept."""
+    """A token a call; ``rate_per_s`` flow in, at most ``BURST_S`` seconds' worth is kept."""
 
     rate_per_s: float
     clock: Callable[[], float] = time.monotonic
@@ -55,7 +58,7 @@ class Bucket:
 
     @property
     def _capacity(self) -> float:
-        return max(1.0, self.rate_per_s)
+        return max(1.0, self.rate_per_s * BURST_S)
 
     def reserve(self) -> float:
         """Takes a token and says in how many seconds it is there."""

@@ -26,7 +26,6 @@ class Alarm(Resource):
     """
 
     kind: ClassVar[str] = "alarm"
-    needs: ClassVar[tuple[str, ...]] = ("topic",)
 
     description: str
     namespace: str
@@ -49,7 +48,7 @@ class CompositeAlarm(Resource):
     """A CloudWatch alarm on the states of other alarms, by ``rule``, such as ``ALARM("a") OR ALARM("b")``."""
 
     kind: ClassVar[str] = "composite_alarm"
-    needs: ClassVar[tuple[str, ...]] = ("topic", "alarm")
+    needs: ClassVar[tuple[str, ...]] = ("alarm",)
 
     description: str
     rule: str

@@ -33,7 +33,7 @@ class Function(Resource):
     """``layer`` is ``<name>@<sha256>``; ``permissions`` maps a statement id to (principal, source ARN)."""
 
     kind: ClassVar[str] = "function"
-    needs: ClassVar[tuple[str, ...]] = ("role", "layer", "queue", "log_group")
+    needs: ClassVar[tuple[str, ...]] = ("role", "layer", "queue")
 
     description: str
     code_sha256: str

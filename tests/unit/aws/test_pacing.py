@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twinops.aws.pacing import SHARE, Pacer
+from twinops.aws.pacing import BURST_S, SHARE, Pacer
 
 
 class World:
@@ -42,7 +42,7 @@ def test_a_hundred_calls_take_as_long_as_the_rate_says() -> None:
     paced = pacer(world, 5.0)
     for _ in range(100):
         paced.wait("logs", "PutRetentionPolicy")
-    assert world.now == pytest.approx((100 - 5 * SHARE) / (5 * SHARE))
+    assert world.now == pytest.approx((100 - 5 * SHARE * BURST_S) / (5 * SHARE))
 
 
 def test_operations_without_a_rate_of_their_own_share_one_and_unknown_services_do_not_wait() -> None:

@@ -38,12 +38,8 @@ def _decoded(body: str) -> Any:
 
 
 def list_owned(aws: Aws) -> list[Owned]:
-    """Those with our names."""
-    pages = (
-        aws.client("cloudwatch").get_paginator("list_dashboards").paginate(DashboardNamePrefix=aws.scope.names.prefix)
-    )
-    names = [entry["DashboardName"] for page in pages for entry in page.get("DashboardEntries", [])]
-    return [Owned((Dashboard.kind, name), PARTS[0], "") for name in names]
+    """There is one, and its name is known: only where it is not declared it has to be asked for."""
+    return [Owned((Dashboard.kind, aws.scope.names.dashboard), PARTS[0], "")]
 
 
 def create(aws: Aws, change: Change) -> None:

@@ -35,7 +35,11 @@ def account_roles(aws: Aws) -> dict[str, dict[str, Any]]:
     """Name -> RoleDetail of IAM's GetAccountAuthorizationDetails, with policies decoded."""
 
     def read() -> dict[str, dict[str, Any]]:
-        pages = aws.client("iam").get_paginator("get_account_authorization_details").paginate(Filter=["Role"])
+        pages = (
+            aws.client("iam")
+            .get_paginator("get_account_authorization_details")
+            .paginate(Filter=["Role"], PaginationConfig={"PageSize": 1000})
+        )
         return {role["RoleName"]: role for page in pages for role in page["RoleDetailList"]}
 
     return aws.once("roles", read)
