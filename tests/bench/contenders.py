@@ -17,6 +17,9 @@ from sandbox.settings import ACCOUNT, CLONE, REGION, Settings
 from tests.bench.report import CHANGED_CHECK, CHECKS, PEER, TEARDOWN, TWINOPS
 from tests.bench.workload import Workload, name
 
+PARTS = ("env", "network", "storage", "notifications", "observability", "workflows")
+"""What both sides make: not twins, for which the collections have no module, and no host."""
+
 PEER_FOLDER = CLONE / "tests/bench/peer"
 PEER_PYTHON = CLONE / ".cache/envs/peer"
 TASK = re.compile(r"TASK \[(?P<title>.*)\] \**$")
@@ -46,7 +49,6 @@ class Names:
     alarms: str  # what their names begin with
     role: str
     bucket: str
-    other_bucket: str
     function: str
     queue: str
     topic: str
@@ -102,7 +104,6 @@ class Peer:
             alarms=f"{prefix}-{name(1)}",
             role=f"{prefix}-device",
             bucket=f"{prefix}-data-{ACCOUNT}",
-            other_bucket=f"{prefix}-reports-{ACCOUNT}",
             function=f"{prefix}-{name(1)}" if of_workflow else f"{prefix}-dispatch",
             queue=f"{prefix}-dead-letters",
             topic=f"{prefix}-workflows",
@@ -117,11 +118,13 @@ class Twinops:
     name: str = TWINOPS
 
     def command(self, phase: str, workload: Workload, settings: Settings) -> Command:
-        # Twins are left out on both sides: the collections have no module for them.
-        variables = {"twinops_repository": str(workload.repository), "twins_instances": [], "with_data": True}
+        buckets = [{"purpose": "data", "noncurrent_days": 365}]
+        variables = {"twinops_repository": str(workload.repository), "storage_buckets": buckets, "with_data": True}
         playbook = "playbooks/teardown.yml" if phase == TEARDOWN else "playbooks/cloud.yml"
         argv = [str(CLONE / ".venv/bin/ansible-playbook"), playbook, "-l", "sandbox"]
         argv += ["-e", json.dumps(variables), *_check_options(phase)]
+        if phase != TEARDOWN:
+            argv += ["--tags", ",".join(PARTS)]
         sandbox = {
             "SANDBOX_HOME": str(settings.home),
             "SANDBOX_PORT": str(settings.port),
@@ -145,7 +148,6 @@ class Twinops:
             alarms=f"{prefix}-failed-{name(1)}",
             role=f"{prefix}-device",
             bucket=f"{prefix}-data-{ACCOUNT}",
-            other_bucket=f"{prefix}-reports-{ACCOUNT}",
             function=f"{prefix}-dispatch",
             queue=f"{prefix}-dead-letters",
             topic=f"{prefix}-workflows",

@@ -97,11 +97,11 @@ def _suspend_versioning(session: Any, names: Names) -> None:
 
 
 def _public_access(session: Any, names: Names) -> object:
-    return _absent_is_none(session.client("s3").get_public_access_block, Bucket=names.other_bucket)
+    return _absent_is_none(session.client("s3").get_public_access_block, Bucket=names.bucket)
 
 
 def _open_bucket(session: Any, names: Names) -> None:
-    session.client("s3").delete_public_access_block(Bucket=names.other_bucket)
+    session.client("s3").delete_public_access_block(Bucket=names.bucket)
 
 
 def _bucket_lifecycle(session: Any, names: Names) -> object:
@@ -234,7 +234,7 @@ ALTERATIONS = (
         "public access to a bucket allowed",
         _public_access,
         _open_bucket,
-        r"bucket: .*\bpublic_access_blocked\b.*|Ensure the buckets: reports",
+        r"bucket: .*\bpublic_access_blocked\b.*|Ensure the buckets: data",
     ),
     Alteration(
         "lifecycle of a bucket removed",

@@ -213,7 +213,7 @@ PLAY RECAP *********************************************************************
 def test_what_the_peer_announces_is_a_task_and_its_item() -> None:
     announced = CONTENDERS[PEER].announced(PEER_OUTPUT)
     assert announced == {"Ensure the buckets: data", "Ensure the ledger: "}
-    titles = ["versioning of a bucket suspended", "tag of a table removed", "public access to a bucket allowed"]
+    titles = ["versioning of a bucket suspended", "tag of a table removed", "policy of a role widened"]
     assert out_of_band.seen(titles, announced) == titles[:2]
 
 
