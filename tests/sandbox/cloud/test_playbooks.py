@@ -93,14 +93,14 @@ def test_create_again_check_teardown(playbooks: Playbooks) -> None:
     assert len(playbooks.writes()) == made, "a run with nothing to change wrote"
     kept = playbooks.run("playbooks/teardown.yml")
     assert "kept, as it holds data" in kept
-    assert {kind for kind, _ in inventory()} == {"bucket", "table"}
+    assert {kind for kind, _ in inventory()} == {"bucket", "key", "table"}
     playbooks.run("playbooks/teardown.yml", "-e", "with_data=true")
     assert inventory() == {}
 
 
 def test_one_part_alone(playbooks: Playbooks) -> None:
     assert changed(playbooks.run("site.yml", "--tags", "storage")) == 1
-    assert {kind for kind, _ in inventory()} == {"bucket", "table"}
+    assert {kind for kind, _ in inventory()} == {"bucket", "key", "table"}
     assert changed(playbooks.run("site.yml", "--tags", "storage")) == 0
 
 
