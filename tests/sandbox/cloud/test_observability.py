@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
+import boto3
 import pytest
+from botocore.exceptions import ClientError
+from twinops import metrics
+from twinops.aws.kinds import alarm as alarms
 from twinops.aws.kinds import key as keys
 from twinops.plan import Change
-from twinops.resources import Key, Scope
+from twinops.resources import Alarm, Key, Scope
 
 from tests.sandbox.cloud.support import Environment, Tamper, check_drift, workflow
-from tests.sandbox.support import policy
+from tests.sandbox.support import eventually, policy
 
 pytestmark = pytest.mark.sandbox
 
@@ -290,3 +296,76 @@ def test_buckets_with_the_key_of_the_environment(production: Environment, aws: A
         (change,) = production.reconcile(by_key)["changes"]
         assert (change["kind"], change["fields"]) == ("bucket", fields)
     production.remove(by_key)
+
+
+# ---- who hears of what
+
+
+def state_of(aws: Aws, name: str) -> str:
+    found = aws("cloudwatch").describe_alarms(AlarmNames=[name], AlarmTypes=[alarms.METRIC, alarms.COMPOSITE])
+    (alarm,) = [*found["MetricAlarms"], *found["CompositeAlarms"]]
+    return str(alarm["StateValue"])
+
+
+def mails_about(environment: Environment, name: str) -> list[str]:
+    return [mail for mail in environment.sandbox.mails() if name in mail]
+
+
+def test_broken_machinery_is_mailed_through_the_encrypted_topic(staging: Environment, aws: Aws) -> None:
+    name = staging.scope.names.alarm("backup-took-over")
+    aws("cloudwatch").put_metric_data(
+        Namespace="twinops/staging", MetricData=[{"MetricName": metrics.BACKUP_TOOK_OVER, "Value": 1.0}]
+    )
+    assert eventually(lambda: mails_about(staging, name))
+
+
+def test_a_failed_run_is_seen_by_its_alarm_and_by_those_of_all_and_mailed_by_none(
+    staging: Environment, aws: Aws
+) -> None:
+    names = staging.scope.names
+    failed = metrics.of_run("drift_report", {metrics.RUN_FAILED: 1.0})
+    aws("cloudwatch").put_metric_data(Namespace="twinops/staging", MetricData=failed)
+    seen = (alarm_of(staging.scope), names.alarm("run-failed"), composite_of(staging.scope))
+    for name in seen:
+        eventually(lambda name=name: state_of(aws, name) == "ALARM")
+        assert mails_about(staging, name) == []
+    assert state_of(aws, names.workflow_alarm("failed", "model_evaluation")) != "ALARM"
+
+
+def test_a_run_can_be_missing_only_when_it_could_have_been_there(staging: Environment, aws: Aws) -> None:
+    name = staging.scope.names.workflow_alarm("missing", "model_evaluation")
+    time.sleep(3)  # alarms are evaluated every second
+    assert state_of(aws, name) == "INSUFFICIENT_DATA"
+    assert mails_about(staging, name) == []
+    (wanted,) = (each for each in staging.resources() if isinstance(each, Alarm) and each.name == name)
+    settled = {key: value for key, value in alarms._settings(wanted).items() if key != "WarmUpConfiguration"}
+    aws("cloudwatch").put_metric_alarm(**settled)  # as when its first hours are over
+    assert eventually(lambda: mails_about(staging, name))
+
+
+def as_role(environment: Environment, role: str, service: str) -> Any:
+    """A client with the keys of a role of machines, got as they get them."""
+    settings = environment.sandbox.settings
+    url = f"{settings.endpoint_url}/_sandbox/credentials/{environment.scope.names.role(role)}"
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 (loopback)
+        found = json.load(answer)
+    return boto3.client(
+        service,
+        region_name=environment.scope.region,
+        endpoint_url=settings.endpoint_url,
+        aws_access_key_id=found["AccessKeyId"],
+        aws_secret_access_key=found["SecretAccessKey"],
+        aws_session_token=found["Token"],
+    )
+
+
+def test_our_roles_use_the_key_of_encrypted_buckets_as_far_as_they_have_to(staging: Environment) -> None:
+    staging.reconcile(staging.resources(storage={"encryption": "aws:kms"}))
+    data, decision = staging.scope.names.bucket("data"), "decisions/device=d/a.jsonl.gz"
+    device, twin = as_role(staging, "device", "s3"), as_role(staging, "deployment-twin", "s3")
+    device.put_object(Bucket=data, Key=decision, Body=b"1")
+    assert twin.get_object(Bucket=data, Key=decision)["Body"].read() == b"1"
+    twin.put_object(Bucket=staging.scope.names.bucket("reports"), Key="w/r/report.html", Body=b"2")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        as_role(staging, "device", "kms").decrypt(CiphertextBlob=b"x", KeyId=alias_of(staging.scope))
+    staging.reconcile(staging.resources())
