@@ -203,7 +203,7 @@ def tagged() -> Iterator[tuple[str, dict[str, str]]]:
     if not used():
         return
     for resource_id, tags in list(_backend().tags.items()):
-        if tags and resource_id.rpartition("-")[0] in TYPES:
+        if tags and resource_id.rpartition("-")[0] in TYPES and _exists(resource_id):  # moto keeps those of the gone
             yield arn(resource_id), dict(tags)
 
 
@@ -522,7 +522,7 @@ def _exists(resource_id: str) -> bool:
         "vpce": lambda: backend.vpc_end_points,
         "sg": lambda: {key for groups in backend.groups.values() for key in groups},
         "eni": lambda: backend.enis,
-        "i": lambda: {instance.id for instance in backend.all_instances()},
+        "i": lambda: {instance.id for instance in backend.all_instances() if instance.state != "terminated"},
         "vol": lambda: backend.volumes,
     }
     known = records.get(resource_id.rpartition("-")[0])
