@@ -197,7 +197,7 @@ def test_a_no_op_reads_little(staging: Environment) -> None:
     assert staging.reconcile(staging.resources())["changes"] == []
     calls = [call["action"] for call in staging.sandbox.calls()[before:]]
     assert calls.count("DescribeAlarms") == 1
-    assert calls.count("ListDashboards") + calls.count("GetDashboard") == 2
+    assert calls.count("ListDashboards") + calls.count("GetDashboard") == 1
     assert calls.count("GetTopicAttributes") + calls.count("ListSubscriptionsByTopic") == 2
     assert sum(calls.count(name) for name in ("DescribeKey", "GetKeyPolicy", "GetKeyRotationStatus")) == 3
     assert not {"ListTagsForResource", "ListKeys", "ListResourceTags"} & set(calls)
