@@ -98,11 +98,14 @@ class Refused(Exception):
         self.code = code
 
 
+# One request at a time: moto's records have no locks.
+LOCK = threading.Lock()
+
+
 class Ec2:
-    """The EC2 endpoint. One request at a time: moto's records have no locks."""
+    """The EC2 endpoint."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._answers: dict[tuple[str, str], tuple[Parameters, Answer]] = {}  # by action and client token
         self._before: dict[str, Callable[[Parameters], None]] = {
             "DeleteSecurityGroup": _check_group_is_unused,
@@ -119,6 +122,8 @@ class Ec2:
             "CreateTags": _check_tagged_exist,
         }
         self._after: dict[str, Callable[[Parameters], None]] = {
+            "CreateVpc": _open_default_groups,
+            "RunInstances": _show_groups,
             "CreateVpcEndpoint": _shape_endpoints,
             "ModifyVpcEndpoint": _shape_endpoints,
             "DeleteVpcEndpoints": _forget_endpoints,
@@ -136,7 +141,7 @@ class Ec2:
 
     def _answer(self, path: str, headers: dict[str, str], parameters: Parameters) -> Answer:
         action, token = parameters["Action"], parameters.get("ClientToken", "")
-        with self._lock:
+        with LOCK:
             _join_iam()
             try:
                 if token and (action, token) in self._answers:
@@ -202,8 +207,10 @@ def tagged() -> Iterator[tuple[str, dict[str, str]]]:
     """Every resource that has tags: its ARN and the tags."""
     if not used():
         return
+    deleted = {gateway.id for gateway in _backend().nat_gateways.values() if gateway.state == "deleted"}
     for resource_id, tags in list(_backend().tags.items()):
-        if tags and resource_id.rpartition("-")[0] in TYPES and _exists(resource_id):  # moto keeps those of the gone
+        known = resource_id.rpartition("-")[0] in TYPES and resource_id not in deleted
+        if tags and known and _exists(resource_id):  # moto keeps those of the gone
             yield arn(resource_id), dict(tags)
 
 
@@ -265,6 +272,7 @@ def _join_iam() -> None:
         return generic_filter(tag_filters, describe(backend, filters, nat_gateway_ids))
 
     nat_gateways.NatGatewayBackend.describe_nat_gateways = describe_with_tags
+    _open_default_groups({})  # also of the VPC that every account has
 
 
 def _find_profile(
@@ -349,6 +357,21 @@ def _free_nat_address(parameters: Parameters) -> None:
         if address.eni is gateway._eni:
             _backend().disassociate_address(association_id=address.association_id)
     _backend().enis.pop(gateway._eni.id, None)
+
+
+def _open_default_groups(parameters: Parameters) -> None:
+    """In a new VPC's default group everything of the group reaches everything else of it."""
+    backend = _backend()
+    for vpc_id, groups in backend.groups.items():
+        for group in groups.values():
+            if group.is_default and vpc_id not in _opened:
+                _opened.add(vpc_id)
+                itself = [{"GroupId": group.id}]
+                backend.authorize_security_group_ingress(group.id, "-1", None, None, [], source_groups=itself)
+
+
+# The VPCs whose default group has its first rule: whoever takes it away does not get it back.
+_opened: set[str] = set()
 
 
 # ---- endpoints
@@ -467,6 +490,13 @@ def _prepare_instances(parameters: Parameters) -> None:
     devices = {".".join(name.split(".")[:2]) for name in parameters if name.startswith("BlockDeviceMapping.")}
     for device in devices:  # a volume made with its instance goes with it, unless the request says otherwise
         parameters.setdefault(f"{device}.Ebs.DeleteOnTermination", "true")
+
+
+def _show_groups(parameters: Parameters) -> None:
+    """An instance is in the groups of its first interface, also where the request named them for that one."""
+    for instance in _backend().all_instances():
+        if not instance.security_groups and 0 in instance.nics:
+            instance.security_groups = list(instance.nics[0]._group_set)
 
 
 def _prepare_attribute(parameters: Parameters) -> None:

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from sandbox.emulator import moto_bridge, roles
+from sandbox.emulator import ec2_guests, moto_bridge, roles
 from sandbox.emulator.answers import Answer, json_answer, json_error
 from sandbox.emulator.instances import Instance, scripts_of
 from sandbox.settings import ACCOUNT, REGION, Settings
@@ -71,6 +71,7 @@ class Notebooks:
         self._instances: dict[str, Instance] = {}
         self._reasons: dict[str, str] = {}
         self._metadata_services: dict[str, dict[str, str]] = {}  # moto drops it
+        self._interfaces: dict[str, str] = {}  # ARN -> network interface, of those in a subnet
         self._config_tags: dict[str, list[dict[str, str]]] = {}
         self._lock = threading.RLock()
         self._actions: dict[str, Callable[[Any, dict[str, Any]], Answer | None]] = {
@@ -117,11 +118,27 @@ class Notebooks:
     def _create(self, pass_on: Callable[[], Answer], request: dict[str, Any]) -> Answer:
         self._check_config(request.get("LifecycleConfigName"))
         self._check_role(request.get("RoleArn", ""), request["NotebookInstanceName"])
+        self._check_place(request)
         answer = pass_on()
         if answer[0] == 200:
+            self._join_subnet(request)
             self._remember_metadata_service(request)
             self._boot(self._record(request), first_start=True)
         return answer
+
+    @staticmethod
+    def _check_place(request: dict[str, Any]) -> None:
+        """A notebook instance is put only into a subnet and groups that there are."""
+        if "SubnetId" in request:
+            problem = ec2_guests.check(request["SubnetId"], request.get("SecurityGroupIds", []))
+            if problem:
+                raise RequestError(problem)
+
+    def _join_subnet(self, request: dict[str, Any]) -> None:
+        record = self._record(request)
+        if "SubnetId" in request:
+            groups = request.get("SecurityGroupIds", [])
+            self._interfaces[record.arn] = ec2_guests.join(record.arn, request["SubnetId"], groups)
 
     def _describe(self, pass_on: Callable[[], Answer], request: dict[str, Any]) -> Answer:
         answer = pass_on()
@@ -130,6 +147,8 @@ class Notebooks:
         document = moto_bridge.decode(answer)
         name = document["NotebookInstanceName"]
         extra: dict[str, Any] = {"InstanceMetadataServiceConfiguration": self._metadata_services.get(name)}
+        if document["NotebookInstanceArn"] in self._interfaces:
+            extra["NetworkInterfaceId"] = self._interfaces[document["NotebookInstanceArn"]]
         if name in self._reasons:
             extra["FailureReason"] = self._reasons[name]
         return json_answer({**document, **extra})
@@ -223,6 +242,8 @@ class Notebooks:
                     record.status, record.last_modified_time = status, _now()
                     return
                 instance.delete_volume()
+                self._interfaces.pop(record.arn, None)
+                ec2_guests.leave(record.arn)
                 del self._instances[name]
                 self._metadata_services.pop(name, None)
                 del moto_bridge.backend("sagemaker").notebook_instances[name]

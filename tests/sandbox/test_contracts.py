@@ -229,6 +229,8 @@ FACTS = [
     "{'enable_dns_support', 'enable_dns_hostnames'} <= set(vars(vpc))",
     "{'http_tokens', 'http_put_response_hop_limit', 'http_endpoint', 'http_protocol_ipv6', 'instance_metadata_tags'}"
     " <= set(vars(instance.metadata_options))",
+    "any(group.is_default for group in ec2.groups[vpc.id].values()) and instance.nics[0].description is not None",
+    "{'authorize_security_group_ingress', 'get_security_group_from_id', 'create_network_interface'} <= set(dir(ec2))",
     "'t3.small' in moto.ec2.models.instance_types.INSTANCE_TYPES",
     "all(module.filter_iam_instance_profiles is moto.ec2.utils.filter_iam_instance_profiles"
     " for module in (moto.ec2.models.iam_instance_profile, moto.ec2.responses.instances))",

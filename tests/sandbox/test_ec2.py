@@ -87,6 +87,21 @@ def test_a_vpc_with_a_group_of_ours_stays(ec2: Any) -> None:
     ec2.delete_vpc(VpcId=vpc)
 
 
+def test_the_default_group_of_a_vpc(ec2: Any, network: Network) -> None:
+    filters = [{"Name": "vpc-id", "Values": [network.vpc]}, {"Name": "group-name", "Values": ["default"]}]
+
+    def default() -> Any:
+        return ec2.describe_security_groups(Filters=filters)["SecurityGroups"][0]
+
+    group = default()
+    [rule] = group["IpPermissions"]
+    assert (rule["IpProtocol"], [pair["GroupId"] for pair in rule["UserIdGroupPairs"]]) == ("-1", [group["GroupId"]])
+    ec2.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[rule])
+    other = ec2.create_vpc(CidrBlock="10.8.0.0/16")["Vpc"]["VpcId"]
+    assert default()["IpPermissions"] == []
+    ec2.delete_vpc(VpcId=other)
+
+
 def test_a_referenced_group_stays(ec2: Any, network: Network) -> None:
     other = ec2.create_security_group(GroupName="other", Description="d", VpcId=network.vpc)["GroupId"]
     rule = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "UserIdGroupPairs": [{"GroupId": other}]}
@@ -282,6 +297,47 @@ def test_an_instance(aws: Aws, ec2: Any, network: Network, profile: str) -> None
     [gone] = ec2.describe_instances(**by_id)["Reservations"][0]["Instances"]
     assert gone["State"]["Name"] == "terminated"
     assert volume not in [one["VolumeId"] for one in ec2.describe_volumes()["Volumes"]]
+
+
+def test_an_instance_is_in_the_groups_of_its_interface(aws: Aws, ec2: Any, network: Network) -> None:
+    image = aws("ssm").get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
+    interface = {"DeviceIndex": 0, "SubnetId": network.subnet, "Groups": [network.group]}
+    arguments = {"ImageId": image, "InstanceType": "t3.small", "MinCount": 1, "MaxCount": 1}
+    [made] = ec2.run_instances(**arguments, NetworkInterfaces=[interface])["Instances"]
+    by_id = {"InstanceIds": [made["InstanceId"]]}
+    [instance] = ec2.describe_instances(**by_id)["Reservations"][0]["Instances"]
+    assert [group["GroupId"] for group in instance["SecurityGroups"]] == [network.group]
+    ec2.terminate_instances(**by_id)
+
+
+def test_a_notebook_has_an_interface_in_its_subnet(
+    aws: Aws, ec2: Any, network: Network, make_role: Callable[..., str]
+) -> None:
+    sagemaker, name = aws("sagemaker"), f"guest-{uuid.uuid4().hex[:8]}"
+    arguments: dict[str, Any] = {
+        "NotebookInstanceName": name,
+        "InstanceType": "ml.t3.medium",
+        "RoleArn": make_role(name, "sagemaker.amazonaws.com"),
+        "SubnetId": network.subnet,
+        "SecurityGroupIds": [network.group],
+    }
+    for change in ({"SubnetId": "subnet-0"}, {"SecurityGroupIds": ["sg-0"]}):
+        assert refused(sagemaker.create_notebook_instance, **{**arguments, **change}) == "ValidationException"
+    sagemaker.create_notebook_instance(**arguments)
+    by_name = {"NotebookInstanceName": name}
+    interface = sagemaker.describe_notebook_instance(**by_name)["NetworkInterfaceId"]
+    [found] = ec2.describe_network_interfaces(NetworkInterfaceIds=[interface])["NetworkInterfaces"]
+    assert (found["SubnetId"], [group["GroupId"] for group in found["Groups"]]) == (network.subnet, [network.group])
+    waiting = {"WaiterConfig": {"Delay": 1, "MaxAttempts": 60}}
+    sagemaker.get_waiter("notebook_instance_in_service").wait(**by_name, **waiting)
+    assert refused(ec2.delete_subnet, SubnetId=network.subnet) == "DependencyViolation"
+    assert refused(ec2.delete_security_group, GroupId=network.group) == "DependencyViolation"
+    sagemaker.stop_notebook_instance(**by_name)
+    sagemaker.get_waiter("notebook_instance_stopped").wait(**by_name, **waiting)
+    sagemaker.delete_notebook_instance(**by_name)
+    sagemaker.get_waiter("notebook_instance_deleted").wait(**by_name, **waiting)
+    gone = refused(ec2.describe_network_interfaces, NetworkInterfaceIds=[interface])
+    assert gone == "InvalidNetworkInterfaceID.NotFound"
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,13 @@ def test_what_aws_does_not_list(aws: Aws, make_role: Callable[..., str]) -> None
     assert found(aws, TagFilters=[{"Key": "hidden"}]) == {}
 
 
+def test_what_is_deleted_is_forgotten(aws: Aws) -> None:
+    vpc = aws("ec2").create_vpc(CidrBlock="10.4.0.0/16", **in_ec2("vpc", {"gone": "x"}))["Vpc"]["VpcId"]
+    assert len(found(aws, TagFilters=[{"Key": "gone"}])) == 1
+    aws("ec2").delete_vpc(VpcId=vpc)
+    assert found(aws, TagFilters=[{"Key": "gone"}]) == {}
+
+
 def test_tags_are_set_and_removed(aws: Aws, resources: dict[str, list[str]]) -> None:
     client = aws("resourcegroupstaggingapi")
     arns = sorted(arn for arns in resources.values() for arn in arns)
