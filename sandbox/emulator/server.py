@@ -18,6 +18,7 @@ from sandbox.emulator import (
     encryption,
     event_rules,
     iam_context,
+    iam_policies,
     lambda_roles,
     moto_bridge,
     permissions,
@@ -69,6 +70,7 @@ async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.
     alarms = Alarms()
     alarms.install()
     encryption.install()
+    iam_policies.install()
     permissions.install()
     web_identity.install(settings.home / "oidc")
 

@@ -186,7 +186,7 @@ FACTS = [
     " for name in ('access_denied_response', 'extract_iam_action', 'extract_resource_arn', 'request_tag_context'))",
     "'from ministack.services.tagging import resource_tags' in inspect.getsource(ministack.core.iam_evaluator.enforce)",
     "'_IAM_HANDLERS.get(action)' in inspect.getsource(ministack.services.iam)",
-    "callable(ministack.services.iam._IAM_HANDLERS['GetOpenIDConnectProvider'])",
+    "{'GetOpenIDConnectProvider', 'DeletePolicy'} <= ministack.services.iam._IAM_HANDLERS.keys()",
     "all(hasattr(store, 'get') for store in (ministack.services.iam._groups, ministack.services.cloudwatch._alarms))",
     "'test-subject' in inspect.getsource(ministack.services.sts.handle_request)",
     "hasattr(moto.backends.get_backend('ec2')['123456789012']['eu-central-1'], 'iam_instance_profile_associations')",

@@ -76,7 +76,9 @@ def test_calls_above_the_rate(limited: OwnSandbox, client: Callable[[str], Any],
     outcomes = [outcome(lambda: call(called)) for _ in range(12)]
     assert code not in outcomes[:rate]
     assert outcomes.count(code) >= 12 - 3 * rate - 1  # twelve calls take less than two seconds
-    assert status in [line["status"] for line in limited.calls() if line["service"] == service]
+    logged = [line for line in limited.calls() if line["service"] == service]
+    assert outcomes.count(code) == sum(line["throttled"] for line in logged)
+    assert {line["status"] for line in logged if line["throttled"]} == {status}
     time.sleep(1.1 / rate)
     assert outcome(lambda: call(called)) != code
 
