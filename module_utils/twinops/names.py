@@ -34,11 +34,15 @@ class Names:
         return f"twinops-{self.env}-"
 
     def role(self, purpose: str) -> str:
-        """``purpose``: mlops, dispatch, development-twin, deployment-twin, device or host."""
+        """``purpose``: mlops, dispatch, development-twin, deployment-twin, device, host or deploy."""
+        return self.prefix + purpose
+
+    def policy(self, purpose: str) -> str:
+        """``purpose``: boundary, data-access or deploy-<what it lets the deploy role do>."""
         return self.prefix + purpose
 
     def bucket(self, purpose: str) -> str:
-        """``purpose``: models, reports or data."""
+        """``purpose``: models, reports, data or state."""
         return f"{self.prefix}{purpose}-{self.account}"
 
     def twin(self, twin: str) -> str:

@@ -5,14 +5,15 @@ No action and no resource is ``*``, except where AWS has no narrower one; then a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from . import data_sources
+from .data_sources import Source
+from .iam import Document, Statement, allow, canonical, document, union
+from .names import ENVIRONMENT_TAG
 from .resources import Scope
 
-Statement = dict[str, Any]
-Document = dict[str, Any]
+__all__ = ["Document", "Statement", "allow", "canonical", "document"]
 
 MLOPS = "mlops"
 DISPATCH = "dispatch"
@@ -20,6 +21,9 @@ DEVELOPMENT_TWIN = "development-twin"
 DEPLOYMENT_TWIN = "deployment-twin"
 DEVICE = "device"
 HOST = "host"
+
+BOUNDARY = "boundary"
+DATA_ACCESS = "data-access"
 
 DESCRIPTIONS = {
     MLOPS: "People and pipelines that operate an environment of twinops.",
@@ -39,68 +43,66 @@ SERVICE_OF = {
 }
 
 
-@dataclass(frozen=True)
-class Redshift:
-    """The cluster that holds the plant's tables, and the database user that workflows read it as."""
-
-    cluster: str
-    database: str
-    db_user: str
+def trust(purpose: str) -> Document:
+    """Who may assume the role of a function, a twin or a device: the one service that runs it."""
+    return document([_may_assume({"Service": [SERVICE_OF[purpose]]})])
 
 
-def allow(sid: str, actions: Iterable[str], resources: Iterable[str], condition: Document | None = None) -> Statement:
-    statement: Statement = {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
-    return {**statement, "Condition": condition} if condition else statement
+def trust_of_people(scope: Scope, principals: Iterable[str], role_arn: str = "", external_id: str = "") -> Document:
+    """Who may assume the mlops role: ``principals`` (default: whoever the account's own policies allow to).
 
-
-def document(statements: Iterable[Statement]) -> Document:
-    return canonical({"Version": "2012-10-17", "Statement": list(statements)})
-
-
-def canonical(policy: Mapping[str, Any]) -> Document:
-    """A policy in one of its many equal spellings: a single value is a list, and lists of names are sorted.
-
-    AWS gives back what it was given, except S3, which rearranges it; and people write either form.
+    ``role_arn``: that of the mlops role of a tools account, which has to give ``external_id``: so nobody who can make
+    that account assume roles gets into this one by knowing the role's name.
     """
-    statements = policy.get("Statement", [])
-    listed = [statements] if isinstance(statements, Mapping) else list(statements)
-    return {**policy, "Statement": [_canonical_statement(statement) for statement in listed]}
+    account = f"arn:{scope.partition}:iam::{scope.account}:root"
+    trusted = [_may_assume({"AWS": list(principals) or [account]})]
+    if role_arn:
+        knows_id = {"StringEquals": {"sts:ExternalId": external_id}}
+        trusted.append({**_may_assume({"AWS": [role_arn]}), "Condition": knows_id})
+    return document(trusted)
 
 
-def _canonical_statement(statement: Mapping[str, Any]) -> Statement:
-    plain = dict(statement)
-    for key in ("Action", "NotAction", "Resource", "NotResource"):
-        if key in plain:
-            plain[key] = _names(plain[key])
-    if isinstance(plain.get("Principal"), Mapping):
-        plain["Principal"] = {key: _names(value) for key, value in plain["Principal"].items()}
-    if "Condition" in plain:
-        plain["Condition"] = {
-            operator: {key: _names(value) for key, value in keys.items()}
-            for operator, keys in plain["Condition"].items()
-        }
-    return plain
+def _may_assume(principal: Document) -> Statement:
+    return {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
 
 
-def _names(value: object) -> list[str]:
-    listed = value if isinstance(value, (list, tuple)) else [value]
-    return sorted(str(item).lower() if isinstance(item, bool) else str(item) for item in listed)
+def of_roles(scope: Scope, targets: Sequence[str] = ()) -> dict[str, Document]:
+    """Purpose -> policy of the roles of people, functions, twins and devices, which every environment has."""
+    return {
+        MLOPS: mlops(scope, targets),
+        DISPATCH: dispatch(scope),
+        DEVELOPMENT_TWIN: development_twin(scope),
+        DEPLOYMENT_TWIN: deployment_twin(scope),
+        DEVICE: device(scope),
+    }
 
 
-def trust(scope: Scope, purpose: str, trusted_principals: Iterable[str]) -> Document:
-    """Who may assume a role: people's trusts ``trusted_principals`` (default: the account), the others one service."""
-    if purpose == MLOPS:
-        account = f"arn:{scope.partition}:iam::{scope.account}:root"
-        principal = {"AWS": list(trusted_principals) or [account]}
-    else:
-        principal = {"Service": [SERVICE_OF[purpose]]}
-    return document([{"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}])
+def boundary(scope: Scope, sources: Sequence[Source], targets: Sequence[str] = ()) -> Document:
+    """What no role of an environment can exceed, whatever policies it is given: what they need, all together.
+
+    Only the administrator of the account may change it (``playbooks/bootstrap.yml``). So a commit that lets a role do
+    more than any did before takes effect only when the administrator agrees.
+
+    Further conditions on what is ours by name are left to the roles' policies: AWS limits the length of this one.
+    """
+    policies_of_all = [*of_roles(scope, targets).values(), host(scope), data_access(scope, sources)]
+    return union(_short(scope, statement) for policy in policies_of_all for statement in policy["Statement"])
 
 
-def mlops(scope: Scope) -> Document:
-    """See everything of the environment, start runs, work on the development twin."""
+def _short(scope: Scope, statement: Statement) -> Statement:
+    ours = (scope.names.prefix, f"/twinops/{scope.env}/")
+    is_ours = all(any(name in resource for name in ours) for resource in statement["Resource"])
+    return {key: value for key, value in statement.items() if not (is_ours and key == "Condition")}
+
+
+def mlops(scope: Scope, targets: Sequence[str] = ()) -> Document:
+    """See everything of the environment, start runs, work on the development twin.
+
+    ``targets``: ARNs of the mlops roles of other environments, which this one, that of a tools account, may assume.
+    """
     return document(
         [
+            *([allow("OperateTargets", ["sts:AssumeRole"], targets)] if targets else []),
             _ledger(scope, "ReadLedger", "GetItem", "Query"),
             *_read_buckets(scope, "models", "reports", "data"),
             _use_key(scope, "Decrypt", via=("s3",)),
@@ -145,35 +147,84 @@ def dispatch(scope: Scope) -> Document:
     )
 
 
-def development_twin(scope: Scope, redshift: Redshift | None) -> Document:
-    """Read what workflows read, put events and start a run by hand; write nothing that a run writes."""
+def development_twin(scope: Scope) -> Document:
+    """Read what workflows read, start a run by hand, and try out what starts workflows: rules, functions, logs.
+
+    It makes only what carries the environment's tag, and changes only what has it. Reading goes by name alone: what
+    does not exist yet has no tags.
+    """
     return document(
         [
             _ledger(scope, "ReadLedger", "GetItem", "Query"),
-            *_read_buckets(scope, "models", "reports", "data"),
+            *_read_buckets(scope, "reports"),
             allow("PutEvents", ["events:PutEvents"], [scope.arn("events", "event-bus/default")]),
             allow("StartRunsByHand", ["lambda:InvokeFunction"], [scope.function_arn("backup")]),
             _use_key(scope, "Decrypt", via=("s3",)),
             allow("ReadRunLogs", ["logs:FilterLogEvents", "logs:GetLogEvents"], [_log_groups(scope)]),
-            *_query_redshift(scope, redshift),
+            *_make_what_starts_workflows(scope),
+            *_change_what_starts_workflows(scope),
+            *_see_what_starts_workflows(scope),
         ]
     )
 
 
-def deployment_twin(scope: Scope, redshift: Redshift | None) -> Document:
-    """What a run needs: its ledger item, its inputs, its report, its log, its metrics and its mail."""
+def _make_what_starts_workflows(scope: Scope) -> list[Statement]:
+    with_our_tag = {"StringEquals": {f"aws:RequestTag/{ENVIRONMENT_TAG}": scope.env}}
+    for_functions = {"StringEquals": {"iam:PassedToService": SERVICE_OF[DISPATCH]}}
+    return [
+        allow("MakeRules", ["events:PutRule", "events:TagResource"], [_rules(scope)], with_our_tag),
+        allow("MakeFunctions", ["lambda:CreateFunction", "lambda:TagResource"], [_functions(scope)], with_our_tag),
+        allow("PassDispatchRole", ["iam:PassRole"], [scope.role_arn(DISPATCH)], for_functions),
+        allow("MakeLogGroups", ["logs:CreateLogGroup", "logs:TagResource"], _all_log_groups(scope), with_our_tag),
+        # Layers have no tags.
+        allow("MakeLayers", ["lambda:PublishLayerVersion"], [_layers(scope)]),
+    ]
+
+
+def _change_what_starts_workflows(scope: Scope) -> list[Statement]:
+    has_our_tag = {"StringEquals": {f"aws:ResourceTag/{ENVIRONMENT_TAG}": scope.env}}
+    rules = ("DeleteRule", "DisableRule", "EnableRule", "PutRule", "PutTargets", "RemoveTargets")
+    functions = (
+        *("AddPermission", "DeleteFunction", "PutFunctionEventInvokeConfig", "RemovePermission"),
+        *("UpdateFunctionCode", "UpdateFunctionConfiguration"),
+    )
+    logs = ["logs:DeleteLogGroup", "logs:PutRetentionPolicy"]
+    return [
+        allow("ChangeRules", [f"events:{action}" for action in rules], [_rules(scope)], has_our_tag),
+        allow("ChangeFunctions", [f"lambda:{action}" for action in functions], [_functions(scope)], has_our_tag),
+        allow("ChangeLogGroups", logs, _all_log_groups(scope), has_our_tag),
+        allow("DeleteLayers", ["lambda:DeleteLayerVersion"], [f"{_layers(scope)}:*"]),
+    ]
+
+
+def _see_what_starts_workflows(scope: Scope) -> list[Statement]:
+    functions = ("GetFunction", "GetFunctionConfiguration", "GetFunctionEventInvokeConfig", "GetPolicy")
+    return [
+        allow("SeeRules", ["events:DescribeRule", "events:ListTargetsByRule"], [_rules(scope)]),
+        allow("SeeFunctions", [f"lambda:{action}" for action in functions], [_functions(scope)]),
+        allow("SeeLayers", ["lambda:GetLayerVersion"], [f"{_layers(scope)}:*"]),
+        allow("SeeDeadLetters", ["sqs:GetQueueAttributes"], [scope.dead_letters_arn]),
+        list_all(scope, "events:ListRules", "lambda:ListLayerVersions", "logs:DescribeLogGroups", "tag:GetResources"),
+    ]
+
+
+def deployment_twin(scope: Scope) -> Document:
+    """What a run needs: its ledger item, its report, its log, its metrics and its mail. It makes nothing in AWS."""
     return document(
         [
             _ledger(scope, "KeepRunInLedger", "GetItem", "Query", "UpdateItem"),
-            *_read_buckets(scope, "models", "data"),
             allow("StoreReports", ["s3:PutObject"], [f"{scope.bucket_arn('reports')}/*"]),
             allow("Notify", ["sns:Publish"], [scope.topic_arn]),
             _use_key(scope, "Decrypt", "GenerateDataKey", via=("s3", "sns")),
             allow("WriteRunLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], [_log_groups(scope)]),
             _put_metrics(scope),
-            *_query_redshift(scope, redshift),
         ]
     )
+
+
+def data_access(scope: Scope, sources: Sequence[Source]) -> Document:
+    """What both twins may read: models, the devices' decisions, and the ``sources`` of the spec."""
+    return document([*_read_buckets(scope, "models", "data"), *data_sources.statements(scope, sources)])
 
 
 def device(scope: Scope) -> Document:
@@ -349,25 +400,26 @@ def _read_buckets(scope: Scope, *purposes: str) -> list[Statement]:
     ]
 
 
+def list_all(scope: Scope, *actions: str) -> Statement:
+    """Listings, for which AWS has no narrower resource: only those of the environment's region."""
+    return allow("ListAll", actions, ["*"], {"StringEquals": {"aws:RequestedRegion": scope.region}})
+
+
 def _log_groups(scope: Scope) -> str:
     return scope.arn("logs", f"log-group:/twinops/{scope.env}/workflows/*")
 
 
-def _query_redshift(scope: Scope, redshift: Redshift | None) -> list[Statement]:
-    if redshift is None:
-        return []
-    cluster = redshift.cluster
-    database = scope.arn("redshift", f"dbname:{cluster}/{redshift.database}")
-    user = scope.arn("redshift", f"dbuser:{cluster}/{redshift.db_user}")
-    # Statements have no ARN: AWS lets a principal see only its own ones by this condition.
-    own_statements = {"StringEquals": {"redshift-data:statement-owner-iam-userid": "${aws:userid}"}}
-    return [
-        allow("QueryPlant", ["redshift-data:ExecuteStatement"], [scope.arn("redshift", f"cluster:{cluster}")]),
-        allow("LogInToPlant", ["redshift:GetClusterCredentials"], [database, user]),
-        allow(
-            "ReadOwnStatements",
-            ["redshift-data:DescribeStatement", "redshift-data:GetStatementResult"],
-            ["*"],
-            own_statements,
-        ),
-    ]
+def _all_log_groups(scope: Scope) -> list[str]:
+    return [_log_groups(scope), scope.arn("logs", f"log-group:/aws/lambda/{scope.names.prefix}*")]
+
+
+def _rules(scope: Scope) -> str:
+    return scope.arn("events", f"rule/{scope.names.prefix}*")
+
+
+def _functions(scope: Scope) -> str:
+    return scope.arn("lambda", f"function:{scope.names.prefix}*")
+
+
+def _layers(scope: Scope) -> str:
+    return scope.arn("lambda", f"layer:{scope.names.prefix}*")

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import data_sources
 from .errors import SpecError
 from .schedule import rate_h, schedule_mistake
 
@@ -29,7 +30,7 @@ LONGEST_MISSING_H = 7 * 24
 """An alarm of CloudWatch looks back seven days at most (PutMetricAlarm, ``EvaluationPeriods``)."""
 _MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _REQUIRED = ("description", "owner", "entrypoint", "timeout_s")
-_OPTIONAL = ("schedule", "event", "parameters", "idempotent", "report", "alarms")
+_OPTIONAL = ("schedule", "event", "parameters", "idempotent", "report", "alarms", "data_sources")
 _EVENT_FIELDS = ("source", "detail-type", "detail", "account", "region", "resources", "time", "id", "version")
 _EVENT_FILTERS = (
     "prefix",
@@ -82,6 +83,8 @@ class Workflow:
     idempotent: bool = False
     report: Report = field(default_factory=Report)
     alarms: Alarms = field(default_factory=Alarms)
+    data_sources: tuple[str, ...] = ()
+    """Names of the environment's data sources that it reads."""
 
 
 def parse_workflow(data: object, where: str, files: Collection[str]) -> Workflow:
@@ -109,6 +112,7 @@ def parse_workflow(data: object, where: str, files: Collection[str]) -> Workflow
         idempotent=data.get("idempotent", False),
         report=Report(**data.get("report", {})),
         alarms=_alarms(data.get("alarms", {})),
+        data_sources=tuple(data.get("data_sources", ())),
     )
 
 
@@ -268,6 +272,17 @@ def _patience_mistakes(schedule: object, alarms: object) -> Iterator[str]:
             yield f"alarms.missing_after: expected more than the {pause_h:g} h of {schedule}, got {missing_after!r}"
 
 
+def _check_data_sources(value: object, _files: Collection[str]) -> Iterator[str]:
+    if not isinstance(value, list):
+        yield f": expected a list of names, got {_kind(value)}"
+        return
+    for position, name in enumerate(value):
+        if not isinstance(name, str) or not data_sources.NAME.fullmatch(name):
+            yield f": expected names like plant ({data_sources.NAME.pattern}), got {name!r}"
+        elif name in value[:position]:
+            yield f": expected each name once, got {name} again"
+
+
 def _check_parameters(value: object, _files: Collection[str]) -> Iterator[str]:
     if not isinstance(value, dict):
         yield f": expected a mapping of parameters, got {_kind(value)}"
@@ -352,6 +367,7 @@ _CHECKS = {
     "idempotent": _check_idempotent,
     "report": _check_report,
     "alarms": _check_alarms,
+    "data_sources": _check_data_sources,
 }
 
 

@@ -142,7 +142,8 @@ def converge(params: dict, *, apply: bool, warn: Callable[[str], None]) -> dict[
     read = estate.Estate(scope=aws.scope, extra_tags=params["tags"], **fields)
     resources, extent = estate.resources(read, declared), Extent(tuple(declared), params["prune"])
     if params["state"] == "absent":
-        return remove(aws, resources, apply=apply, extent=extent, with_data=params["with_data"])
+        ours = estate.belonging_to(resources, declared)
+        return remove(aws, ours, apply=apply, extent=extent, with_data=params["with_data"])
     wait_timeout_s = params["wait_timeout"] if params["wait"] else 0
     result = reconcile(aws, resources, apply=apply, extent=extent, wait_timeout_s=wait_timeout_s)
     for orphan in result["orphans"]:

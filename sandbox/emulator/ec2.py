@@ -185,6 +185,12 @@ def install() -> None:
     ssm._public_parameter = with_known_images
 
 
+def owner_of_image(image_id: str) -> str:
+    """As policies name it: ``amazon``, or an account."""
+    image = _backend().amis.get(image_id)
+    return str(image.owner_alias or image.owner_id) if image else ""
+
+
 def arn(resource_id: str) -> str:
     """The ARN of a resource, by its id."""
     return f"{ARN}{TYPES.get(resource_id.rpartition('-')[0], '*')}/{resource_id}"

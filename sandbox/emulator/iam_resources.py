@@ -371,7 +371,8 @@ def ec2_checks(request: Request) -> Iterator[Check]:
     if made:
         yield Check(action, f"{ec2.ARN}{made}/*", creates=True)
     if request.operation == "RunInstances":
-        yield Check(action, f"arn:aws:ec2:{REGION}::image/{request.get('ImageId')}")
+        image = request.get("ImageId")
+        yield Check(action, f"arn:aws:ec2:{REGION}::image/{image}", context={"ec2:Owner": ec2.owner_of_image(image)})
         yield Check(action, f"{ec2.ARN}network-interface/*")
         yield Check(action, f"{ec2.ARN}volume/*")
     ids = [value for name in used for value in (request.get(name), *request.listed(name)) if value]

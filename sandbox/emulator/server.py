@@ -13,7 +13,9 @@ from hypercorn.config import Config
 from ministack import app as ministack_app
 
 from sandbox.emulator import (
+    authorization_details,
     credentials,
+    decisions,
     ec2,
     encryption,
     event_rules,
@@ -65,6 +67,8 @@ async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.
     lambda_roles.install(settings.iam_delay_s)
     event_rules.install()
     iam_context.install(redshift_data.owner_of)
+    authorization_details.install()
+    decisions.install(settings.home / "decisions.jsonl")
     AsynchronousInvocations(settings).install()
     topic_policies.install()
     alarms = Alarms()

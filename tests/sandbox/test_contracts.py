@@ -61,6 +61,7 @@ FUNCTIONS: dict[str, dict[str, list[str]]] = {
     },
     "ministack.core.iam_evaluator": {
         "_conditions_met": ["conditions", "ctx"],
+        "_first_match": ["ctx", "stmts", "effect"],
         "_names_condition_key": ["policies", "prefix"],
         "_resolve_condition_key": ["key", "ctx"],
         "resolve_caller_identity": ["access_key_id"],
@@ -219,6 +220,7 @@ FACTS = [
     # moto's EC2: the records that our rules read.
     "{'tags', 'vpcs', 'subnets', 'route_tables', 'internet_gateways', 'nat_gateways', 'addresses', 'vpc_end_points',"
     " 'groups', 'enis', 'amis', 'volumes'} <= set(vars(ec2))",
+    "{'owner_alias', 'owner_id'} <= set(vars(next(iter(ec2.amis.values()))))",
     "{'_eni', 'subnet_id'} <= set(vars(nat))",
     "{'route_table_ids', 'subnet_ids', 'security_group_ids', 'network_interface_ids', 'policy_document',"
     " 'private_dns_enabled', 'destination_prefix_list_id', 'vpc_endpoint_type', 'service_name', 'vpc_id'}"
@@ -234,6 +236,12 @@ FACTS = [
     "'t3.small' in moto.ec2.models.instance_types.INSTANCE_TYPES",
     "all(module.filter_iam_instance_profiles is moto.ec2.utils.filter_iam_instance_profiles"
     " for module in (moto.ec2.models.iam_instance_profile, moto.ec2.responses.instances))",
+    # The listing of roles, and what is put before each of them.
+    "ministack.services.iam._IAM_HANDLERS['GetAccountAuthorizationDetails']"
+    " is ministack.services.iam._get_account_authorization_details",
+    "'PermissionsBoundary' not in inspect.getsource(ministack.services.iam._get_account_authorization_details)",
+    "'<RoleName>{role[\\'RoleName\\']}</RoleName>' in"
+    " inspect.getsource(ministack.services.iam._get_account_authorization_details)",
     # Handlers are looked up by name at each call, so replacing the module's function takes effect.
     "'\"Subscribe\": _subscribe' in inspect.getsource(ministack.services.sns.handle_request)",
     "'\"DeleteRule\": _delete_rule' in inspect.getsource(ministack.services.eventbridge.handle_request)",

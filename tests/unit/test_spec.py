@@ -34,6 +34,7 @@ def test_right(case: dict[str, Any]) -> None:
         "event": workflow.event,
         "topic": workflow.report.topic,
         "alarms": [workflow.alarms.failed, workflow.alarms.missing_after_h],
+        "data_sources": list(workflow.data_sources),
     }
     expected = {"event": case["spec"].get("event"), **case["taken_for"]}
     assert found == expected

@@ -1,6 +1,6 @@
 """Evaluates every model version that devices ran in the last hours, and compares the newest with its champion.
 
-Reads decisions (S3) and labels (Redshift), writes report.html, summary.txt, metrics.json and evaluation.json.
+Reads decisions (S3) and labels (data source plant), writes report.html, summary.txt, metrics.json and evaluation.json.
 Decisions without a label count as missing coverage; no decisions at all is a result, not an error.
 """
 
@@ -21,9 +21,8 @@ def main() -> int:
     until = datetime.fromisoformat(run.started_at.replace("Z", "+00:00")).astimezone(timezone.utc)
     since = until - timedelta(hours=run.parameters["lookback_h"])
     print(f"decisions from {since:%Y-%m-%d %H:%M} UTC on, from s3://{run.twin['data_bucket']}/decisions/")
-    redshift = run.twin["redshift"]
-    store = data.Redshift(run.client("redshift-data"), **redshift)
     try:
+        store = data.source(run, "plant")
         decisions = data.decisions(run.client("s3"), run.twin["data_bucket"], since=since)
         labels = data.labels(store, decisions["record_id"])
     except data.DataError as error:

@@ -1,25 +1,37 @@
-"""Where the data of workflows comes from: decisions of the devices in S3, tables in Redshift by its Data API."""
+"""Where the data of workflows comes from: decisions of the devices in S3, and the data sources that the spec names.
+
+A source is a Redshift database (cluster or serverless), a DynamoDB table, or files in S3; a workflow reads rows of each
+the same way, so that an environment may keep them where it likes. :func:`source` opens one by its name.
+"""
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
-from typing import Any
+from decimal import Decimal
+from typing import Any, Protocol
 
 import pandas as pd
+from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import BotoCoreError, ClientError
 from twinops.errors import TwinopsError
+
+from toolbox.context import Context
 
 DECISION_COLUMNS = ("device", "seq", "record_id", "recorded_at", "release", "model_sha256", "label", "score")
 QUERY_TIMEOUT_S = 300
 
 _DECISION_KEY = re.compile(r"decisions/device=[^/]+/(\d{4}-\d{2}-\d{2})/\d+-\d+\.jsonl\.gz")
 _DOWNLOADS_AT_ONCE = 8
+_IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?")  # also with its schema
+_FORMATS = ("csv", "csv.gz", "jsonl", "jsonl.gz")
+_DESERIALIZER = TypeDeserializer()
 
 
 class DataError(TwinopsError):
@@ -64,13 +76,60 @@ def _batch(s3: Any, bucket: str, key: str) -> list[dict[str, Any]]:
         raise DataError(f"s3://{bucket}/{key}: expected gzip of JSON lines of decisions: {error!r}") from error
 
 
-class Redshift:
-    """A database behind the Redshift Data API, which needs no connection and no password."""
+Within = tuple[str, str, str]
+"""A column of texts, and the first and the last value wanted of it."""
 
-    def __init__(self, client: Any, *, cluster: str, database: str, db_user: str) -> None:
+
+class Source(Protocol):
+    """One data source of the spec."""
+
+    def read(self, relation: str, columns: Sequence[str], *, within: Within | None = None) -> pd.DataFrame:
+        """The rows of a relation (a table, a file), with exactly these columns, in no order.
+
+        :raises DataError: the source cannot be reached, or has no such relation or column
+        """
+
+
+def source(run: Context, name: str) -> Source:
+    """The data source that the environment calls ``name``, as the twin was told at its last start.
+
+    :raises DataError: it has none of that name
+    """
+    known = run.twin.get("data_sources", {})
+    if name not in known:
+        offered = ", ".join(sorted(known)) or "none"
+        raise DataError(f"data source {name}: expected one that the twin knows ({offered}); restart it after a change")
+    place = {key: value for key, value in known[name].items() if key != "type"}
+    type_name = known[name]["type"]
+    if type_name == "redshift":
+        return Redshift(run.client("redshift-data"), **place)
+    return DynamoDb(run.client("dynamodb"), **place) if type_name == "dynamodb" else S3(run.client("s3"), **place)
+
+
+class Redshift:
+    """A database behind the Redshift Data API, which needs no connection and no password.
+
+    Of a ``cluster``, as ``db_user``; or of a serverless ``workgroup``, as the role that asks.
+    """
+
+    def __init__(
+        self, client: Any, *, database: str, cluster: str = "", db_user: str = "", workgroup: str = ""
+    ) -> None:
         self._client = client
-        self._target = {"ClusterIdentifier": cluster, "Database": database, "DbUser": db_user}
-        self._where = f"redshift {cluster}/{database}"
+        place = {"ClusterIdentifier": cluster, "DbUser": db_user} if cluster else {"WorkgroupName": workgroup}
+        self._target = {**place, "Database": database}
+        self._where = f"redshift {cluster or workgroup}/{database}"
+
+    def read(self, relation: str, columns: Sequence[str], *, within: Within | None = None) -> pd.DataFrame:
+        """See :meth:`Source.read`: a relation is a table or a view."""
+        names = [relation, *columns, *([within[0]] if within else [])]
+        unusual = [name for name in names if not _IDENTIFIER.fullmatch(name)]
+        if unusual:
+            raise DataError(f"{self._where}: expected names like record_id, got {', '.join(unusual)}")
+        sql = f"select {', '.join(columns)} from {relation}"  # noqa: S608  (checked above)
+        if within is None:
+            return self.query(sql)
+        return self.query(f"{sql} where {within[0]} between :first and :last", {"first": within[1], "last": within[2]})
 
     def query(self, sql: str, parameters: Mapping[str, str | int | float] | None = None) -> pd.DataFrame:
         """The rows of a query. Values go in as bound ``:name`` parameters, never into the text.
@@ -118,16 +177,89 @@ def _value(field: Mapping[str, Any]) -> Any:
     return None if field.get("isNull") else next(iter(field.values()))
 
 
-def labels(store: Redshift, record_ids: pd.Series[str]) -> pd.Series[int]:
+class DynamoDb:
+    """A table, or one of its indexes. It is one relation, whatever that is called."""
+
+    def __init__(self, client: Any, *, table: str, index: str = "") -> None:
+        self._client = client
+        self._target = {"TableName": table, **({"IndexName": index} if index else {})}
+        self._where = f"dynamodb {table}{f' index {index}' if index else ''}"
+
+    def read(self, relation: str, columns: Sequence[str], *, within: Within | None = None) -> pd.DataFrame:
+        """See :meth:`Source.read`. Reads the whole table: an item that lacks a column has a null there."""
+        names = {f"#c{n}": column for n, column in enumerate(columns)}
+        request: dict[str, Any] = {**self._target, "ProjectionExpression": ", ".join(names)}
+        if within:
+            names["#within"] = within[0]
+            request["FilterExpression"] = "#within BETWEEN :first AND :last"
+            request["ExpressionAttributeValues"] = {":first": {"S": within[1]}, ":last": {"S": within[2]}}
+        try:
+            pages = self._client.get_paginator("scan").paginate(**request, ExpressionAttributeNames=names)
+            items = [item for page in pages for item in page["Items"]]
+        except (BotoCoreError, ClientError) as error:
+            raise DataError(f"{self._where}: the data store cannot be reached: {error}") from error
+        rows = [[_plain(item[column]) if column in item else None for column in columns] for item in items]
+        frame = pd.DataFrame(rows, columns=list(columns))
+        unknown = [column for column in columns if len(frame) and frame[column].isna().all()]
+        if unknown:
+            raise DataError(f"{self._where}: {relation}: expected items with {', '.join(columns)}; none has {unknown}")
+        return frame
+
+
+def _plain(attribute: Mapping[str, Any]) -> Any:
+    """A value of DynamoDB's as one of Python's; numbers are int where they are whole."""
+    value = _DESERIALIZER.deserialize(attribute)
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
+
+
+class S3:
+    """Files below a prefix: relation ``labels`` is ``<prefix>labels.csv`` or ``.jsonl``, either also with ``.gz``."""
+
+    def __init__(self, client: Any, *, bucket: str, prefix: str = "") -> None:
+        self._client, self._bucket, self._prefix = client, bucket, prefix
+
+    def read(self, relation: str, columns: Sequence[str], *, within: Within | None = None) -> pd.DataFrame:
+        """See :meth:`Source.read`: a relation is a file."""
+        start = f"{self._prefix}{relation}."
+        where = f"s3://{self._bucket}/{start}"
+        try:
+            listed = self._client.list_objects_v2(Bucket=self._bucket, Prefix=start).get("Contents", [])
+            keys = [item["Key"] for item in listed if item["Key"].removeprefix(start) in _FORMATS]
+            if len(keys) != 1:
+                found = ", ".join(keys) or "none"
+                raise DataError(f"{where}…: expected exactly one of {', '.join(_FORMATS)}, found {found}")
+            body = self._client.get_object(Bucket=self._bucket, Key=keys[0])["Body"].read()
+        except (BotoCoreError, ClientError) as error:
+            raise DataError(f"{where}…: the data store cannot be reached: {error}") from error
+        frame = _table(body, keys[0], f"s3://{self._bucket}/{keys[0]}")
+        missing = {*columns, *([within[0]] if within else [])} - set(frame.columns)
+        if missing:
+            raise DataError(f"s3://{self._bucket}/{keys[0]}: expected columns {', '.join(sorted(missing))}")
+        if within:
+            frame = frame[frame[within[0]].astype(str).between(within[1], within[2])]
+        return frame[list(columns)].reset_index(drop=True)
+
+
+def _table(body: bytes, key: str, where: str) -> pd.DataFrame:
+    compression: Any = "gzip" if key.endswith(".gz") else None
+    try:
+        if ".csv" in key.rpartition("/")[2]:
+            return pd.read_csv(io.BytesIO(body), compression=compression)
+        return pd.read_json(io.BytesIO(body), compression=compression, lines=True)
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError(f"{where}: expected a table as its name says: {error}") from error
+
+
+def labels(store: Source, record_ids: pd.Series[str]) -> pd.Series[int]:
     """The known labels of records, indexed by ``record_id``; a record without one is not in it.
 
-    :raises DataError: see :meth:`Redshift.query`
+    :raises DataError: see :meth:`Source.read`
     """
     if record_ids.empty:
         return pd.Series(dtype="int64", name="label")
-    rows = store.query(
-        "select record_id, label from labels where record_id between :first and :last and label is not null",
-        {"first": str(record_ids.min()), "last": str(record_ids.max())},
-    )
+    first, last = str(record_ids.min()), str(record_ids.max())
+    rows = store.read("labels", ["record_id", "label"], within=("record_id", first, last)).dropna(subset=["label"])
     known = rows.set_index("record_id")["label"].astype("int64")
     return known[known.index.isin(record_ids.unique())]

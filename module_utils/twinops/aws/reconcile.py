@@ -33,8 +33,10 @@ from .kinds import (
     layer,
     lifecycle_config,
     log_group,
+    managed_policy,
     nat_gateway,
     notebook,
+    oidc_provider,
     queue,
     role,
     route_table,
@@ -73,6 +75,8 @@ class Kind(Protocol):
 
 
 KINDS: Mapping[str, Kind] = {
+    "oidc_provider": oidc_provider,
+    "managed_policy": managed_policy,
     "role": role,
     "key": key,
     "queue": queue,
@@ -101,7 +105,7 @@ KINDS: Mapping[str, Kind] = {
     "dashboard": dashboard,
 }
 
-_UNLISTED = (role, lifecycle_config, instance_profile, dashboard)
+_UNLISTED = (oidc_provider, managed_policy, role, lifecycle_config, instance_profile, dashboard)
 """Kinds that AWS does not list by tags: each lists what is ours itself, for the parts that make it."""
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from .. import policies
 from ..errors import SpecError
 from ..names import NAME_TAG
-from ..resources import Instance, InstanceProfile, Resource, Role
-from .common import Estate, Options
+from ..resources import Instance, InstanceProfile, Resource
+from .common import Estate, Options, role
 
 PART = "airflow"
 
@@ -35,13 +35,7 @@ def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
     if size > USER_DATA_LIMIT:
         raise SpecError([f"airflow: user_data: expected at most {USER_DATA_LIMIT} bytes, got {size}"])
     scope, names = estate.scope, estate.scope.names
-    role = Role(
-        name=names.role(policies.HOST),
-        tags=estate.tags(PART),
-        description=policies.DESCRIPTIONS[policies.HOST],
-        trust=policies.trust(scope, policies.HOST, ()),
-        policies={names.role(policies.HOST): policies.host(scope)},
-    )
+    host = role(estate, PART, policies.HOST, policies.host(scope))
     instance = Instance(
         name=names.host,
         tags={**estate.tags(PART), "Name": names.host, NAME_TAG: names.host},
@@ -59,4 +53,4 @@ def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
         image_parameter=options["image_parameter"],
         user_data=options["user_data"],
     )
-    return (role, InstanceProfile(names.host, {}, role=role.name), instance)
+    return (host, InstanceProfile(names.host, {}, role=host.name), instance)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from .. import policies
+from ..errors import SpecError
+from ..iam import MANAGED_POLICY_LIMIT, Document, size
 from ..names import PART_TAG
-from ..resources import Json, Scope
+from ..resources import Json, ManagedPolicy, Role, Scope
 from ..spec import Alarms
 
 WORKFLOW_TAG = "twinops:workflow"
@@ -15,6 +18,9 @@ WORKFLOW_TAG = "twinops:workflow"
 
 Options = Mapping[str, Any]
 """What a role declares of its part, checked and completed by the part's ``OPTIONS``."""
+
+SESSION_S = (3600, 43200)
+"""What AWS offers for the length of a role's sessions."""
 
 
 class Workflow(Protocol):
@@ -36,6 +42,8 @@ class Workflow(Protocol):
     def idempotent(self) -> bool: ...
     @property
     def alarms(self) -> Alarms: ...
+    @property
+    def data_sources(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -67,3 +75,34 @@ class Estate:
         tags.update(self.scope.names.tags)
         tags[PART_TAG] = part
         return {**tags, WORKFLOW_TAG: workflow} if workflow else tags
+
+
+def managed_policy(estate: Estate, part: str, purpose: str, description: str, document: Document) -> ManagedPolicy:
+    """A managed policy of ``part``. Raises SpecError if it is longer than AWS takes."""
+    name, length = estate.scope.names.policy(purpose), size(document)
+    if length > MANAGED_POLICY_LIMIT:
+        raise SpecError([f"managed policy {name}: expected at most {MANAGED_POLICY_LIMIT} characters, got {length}"])
+    return ManagedPolicy(name=name, tags=estate.tags(part), document=document, description=description)
+
+
+def role(estate: Estate, part: str, purpose: str, document: Document, **changed: Any) -> Role:
+    """A role of ``part`` within the boundary, with ``document`` as its only inline policy.
+
+    By default it is assumed by the service that runs it; ``changed`` are other fields.
+    """
+    name, boundary = estate.scope.names.role(purpose), estate.scope.policy_arn(policies.BOUNDARY)
+    usual = Role(
+        name=name,
+        tags=estate.tags(part),
+        description=policies.DESCRIPTIONS[purpose],
+        trust={},
+        policies={name: document},
+        boundary=boundary,
+    )
+    return replace(usual, trust=changed.pop("trust", None) or policies.trust(purpose), **changed)
+
+
+def check_session(part: str, session_s: int) -> None:
+    """Raises SpecError for a length of sessions that AWS does not offer."""
+    if not SESSION_S[0] <= session_s <= SESSION_S[1]:
+        raise SpecError([f"{part}: session_s: expected {SESSION_S[0]}–{SESSION_S[1]}, got {session_s}"])

@@ -41,7 +41,7 @@ def _bucket(estate: Estate, purpose: str, noncurrent_days: int, encryption: str)
         key=estate.scope.names.key if encryption == "aws:kms" else "",
         public_access_blocked=True,
         policy=policies.tls_only(estate.scope.partition, name),
-        lifecycle=(_expire_old_versions(noncurrent_days),),
+        lifecycle=(expire_old_versions(noncurrent_days),),
     )
 
 
@@ -56,7 +56,7 @@ def _ledger(estate: Estate, point_in_time_recovery: bool) -> Table:
     )
 
 
-def _expire_old_versions(days: int) -> Json:
+def expire_old_versions(days: int) -> Json:
     return {
         "ID": "expire-old-versions",
         "Status": "Enabled",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import shlex
 
-from .. import policies
+from .. import data_sources
 from ..errors import SpecError
 from ..names import TWINS
 from ..resources import LifecycleConfig, Notebook, Resource
 from .common import Estate, Options
-from .env import REDSHIFT, redshift_of
 
 PART = "twins"
 
@@ -30,7 +30,7 @@ OPTIONS = {
     "repository": {"type": "str", "required": True},
     "git_ref": {"type": "str", "default": "HEAD"},
     "subnet": {"type": "str", "default": ""},
-    "redshift": {"type": "dict", "options": REDSHIFT},
+    "data_sources": data_sources.LIST,
 }
 
 LIFECYCLE_SCRIPT_LIMIT = 16384
@@ -69,7 +69,7 @@ def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
 def lifecycle_script(estate: Estate, options: Options) -> str:
     """The estate's script with the values it needs as shell variables in front."""
     scope, script = estate.scope, estate.twin_script
-    redshift = redshift_of(options) or policies.Redshift("", "", "")
+    sources = {source.name: source.as_dict() for source in data_sources.parse(options["data_sources"])}
     values = {
         "TWINOPS_ENV": scope.env,
         "TWINOPS_REGION": scope.region,
@@ -80,9 +80,7 @@ def lifecycle_script(estate: Estate, options: Options) -> str:
         "MODELS_BUCKET": scope.names.bucket("models"),
         "REPOSITORY": options["repository"],
         "GIT_REF": options["git_ref"],
-        "REDSHIFT_CLUSTER": redshift.cluster,
-        "REDSHIFT_DATABASE": redshift.database,
-        "REDSHIFT_DB_USER": redshift.db_user,
+        "DATA_SOURCES": json.dumps(sources, sort_keys=True),
     }
     assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
     shebang, _, body = script.partition("\n")

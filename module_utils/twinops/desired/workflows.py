@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from .. import policies
+from .. import data_sources, policies
 from ..errors import SpecError
 from ..resources import Function, Layer, LogGroup, Queue, Resource, Rule
 from .common import Estate, Options, Workflow
@@ -16,6 +16,7 @@ PART = "workflows"
 OPTIONS = {
     "runtime": {"type": "str", "default": "python3.12"},
     "retention_days": {"type": "int", "default": 365, "choices": RETENTION_DAYS},
+    "data_sources": data_sources.LIST,
 }
 
 INPUT_TEMPLATE_LIMIT = 8192
@@ -29,10 +30,22 @@ WATCH_EVERY = "rate(5 minutes)"
 
 
 def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
-    """Raises SpecError for a workflow whose rule AWS would not take."""
+    """Raises SpecError for a workflow whose rule AWS would not take, or that reads a source which nobody declared."""
+    _check_data_sources(estate, options)
     log_groups = [workflow_log_group(estate, each, options["retention_days"]) for each in estate.workflows]
     rules = [rule(estate, each) for each in estate.workflows]
     return (*dispatcher(estate, options["runtime"]), *log_groups, *rules)
+
+
+def _check_data_sources(estate: Estate, options: Options) -> None:
+    known = {source.name for source in data_sources.parse(options["data_sources"])}
+    mistakes = [
+        mistake
+        for workflow in estate.workflows
+        for mistake in data_sources.check_known(workflow.data_sources, known, f"workflows/{workflow.name}/workflow.yml")
+    ]
+    if mistakes:
+        raise SpecError(mistakes)
 
 
 def workflow_log_group(estate: Estate, workflow: Workflow, retention_days: int) -> LogGroup:

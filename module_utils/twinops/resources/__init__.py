@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .access import Role
+from .access import ManagedPolicy, OidcProvider, Role
 from .base import Json, Resource, Scope
 from .host import Instance, InstanceProfile
 from .network import (
@@ -47,8 +47,10 @@ __all__ = [
     "Layer",
     "LifecycleConfig",
     "LogGroup",
+    "ManagedPolicy",
     "NatGateway",
     "Notebook",
+    "OidcProvider",
     "Queue",
     "Resource",
     "Role",
@@ -70,6 +72,8 @@ __all__ = [
 KINDS: Mapping[str, type[Resource]] = {
     each.kind: each
     for each in (
+        OidcProvider,
+        ManagedPolicy,
         Role,
         Key,
         Queue,

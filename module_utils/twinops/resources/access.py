@@ -10,17 +10,44 @@ from .base import Json, Resource
 
 
 @dataclass(frozen=True)
+class OidcProvider(Resource):
+    """Whose tokens may be exchanged for keys of a role. ``name`` is the issuer's URL without ``https://``.
+
+    ``audiences`` are the values of a token's ``aud`` that the account accepts.
+    """
+
+    kind: ClassVar[str] = "oidc_provider"
+
+    audiences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ManagedPolicy(Resource):
+    """A policy that can be attached to several roles, or bound them. AWS keeps its last five versions.
+
+    ``description`` is set on creation only: AWS cannot change it.
+    """
+
+    kind: ClassVar[str] = "managed_policy"
+
+    document: Json
+    description: str = field(default="", metadata={"owned": False})
+
+
+@dataclass(frozen=True)
 class Role(Resource):
     """An IAM role. All its policies are owned: one that somebody adds by hand is a difference.
 
-    ``policies``: inline policies by name; ``attached``: ARNs of managed ones; ``boundary``: ARN, or empty.
-    ``description`` is set on creation only: AWS does not list it where it lists the rest.
+    ``policies``: inline policies by name; ``attached``: ARNs of managed ones; ``boundary``: ARN, or empty;
+    ``session_s``: for how many seconds at most somebody may assume it (3600-43200).
     """
 
     kind: ClassVar[str] = "role"
+    needs: ClassVar[tuple[str, ...]] = ("oidc_provider", "managed_policy")
 
     trust: Json
     policies: Mapping[str, Json]
     attached: tuple[str, ...] = ()
     boundary: str = ""
-    description: str = field(default="", metadata={"owned": False})
+    session_s: int = 3600
+    description: str = ""

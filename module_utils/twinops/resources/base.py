@@ -31,6 +31,9 @@ class Scope:
     def role_arn(self, purpose: str) -> str:
         return f"arn:{self.partition}:iam::{self.account}:role/{self.names.role(purpose)}"
 
+    def policy_arn(self, purpose: str) -> str:
+        return f"arn:{self.partition}:iam::{self.account}:policy/{self.names.policy(purpose)}"
+
     def bucket_arn(self, purpose: str) -> str:
         return f"arn:{self.partition}:s3:::{self.names.bucket(purpose)}"
 

@@ -10,7 +10,7 @@
 #   DATA_BUCKET       where devices put their decisions
 #   MODELS_BUCKET     where releases are published
 #   REPOSITORY        URL (or path) that git fetches commits from
-#   REDSHIFT_CLUSTER  REDSHIFT_DATABASE  REDSHIFT_DB_USER    the data store with the labels
+#   DATA_SOURCES      where else data is read, as a JSON object by name
 #   GIT_REF           commit or branch whose environment is built ahead of the first run
 #
 # AWS runs this as root at every start, allows five minutes, and keeps nothing but ~ec2-user/SageMaker. So everything
@@ -19,7 +19,7 @@ set -eu
 umask 022
 
 for name in TWINOPS_ENV TWINOPS_REGION LEDGER_TABLE TOPIC_ARN REPORTS_BUCKET DATA_BUCKET MODELS_BUCKET REPOSITORY \
-    REDSHIFT_CLUSTER REDSHIFT_DATABASE REDSHIFT_DB_USER GIT_REF; do
+    DATA_SOURCES GIT_REF; do
     if [ -z "${!name:-}" ]; then
         echo "on_start.sh: $name: expected a value in the lines that the role puts first, it is missing" >&2
         exit 1
@@ -56,11 +56,7 @@ put twin.json 644 <<JSON
   "data_bucket": $(text "$DATA_BUCKET"),
   "models_bucket": $(text "$MODELS_BUCKET"),
   "repository": $(text "$REPOSITORY"),
-  "redshift": {
-    "cluster": $(text "$REDSHIFT_CLUSTER"),
-    "database": $(text "$REDSHIFT_DATABASE"),
-    "db_user": $(text "$REDSHIFT_DB_USER")
-  }
+  "data_sources": $DATA_SOURCES
 }
 JSON
 printf '%s\n' "$REPOSITORY" | put repository 644

@@ -71,10 +71,13 @@ WORKFLOWS = (
 )
 
 
+PLANT = {"name": "plant", "type": "redshift", "cluster": "twinops-sandbox", "database": "plant", "db_user": "twinops"}
+
 # What the roles of playbooks/cloud.yml declare together, part by part.
 DECLARED: dict[str, dict[str, Any]] = {
-    "env": {"redshift": {"cluster": "twinops-sandbox", "database": "plant", "db_user": "twinops"}},
+    "env": {"data_sources": [PLANT]},
     "network": {"cidr": "10.41.0.0/20", "services": ["logs", "sns"], "host": True},
+    "data_access": {"sources": [PLANT]},
     "storage": {"buckets": [{"purpose": purpose, "noncurrent_days": 30} for purpose in ("models", "reports", "data")]},
     "notifications": {"mail_to": ["mlops@example.com"]},
     "observability": {},
@@ -83,7 +86,7 @@ DECLARED: dict[str, dict[str, Any]] = {
         "script": __file__,
         "repository": "/nowhere",
         "subnet": "private-1",
-        "redshift": {"cluster": "twinops-sandbox", "database": "plant", "db_user": "twinops"},
+        "data_sources": [PLANT],
     },
     "airflow": {"enabled": True, "user_data": "#!/bin/sh\ntrue\n"},
     "workflows": {"retention_days": 30},

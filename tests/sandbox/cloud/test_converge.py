@@ -102,10 +102,12 @@ def test_interrupted_creation_is_completed(production: Environment, aws: Callabl
     aws("iam").create_role(RoleName=role, AssumeRolePolicyDocument=policy(trust))
     aws("logs").create_log_group(logGroupName=group)
     everything = production.resources("env", "storage", "observability")
+    boundary = tuple(each for each in everything if each.name == scope.names.policy("boundary"))
     resources = tuple(each for each in everything if each.name in (bucket, role, group))
+    production.reconcile(boundary)
     assert {change["action"] for change in production.reconcile(resources)["changes"]} == {"update"}
     assert production.reconcile(resources, apply=False)["changes"] == []
-    production.remove(resources)
+    production.remove((*boundary, *resources))
 
 
 def test_everything_can_be_removed_and_nothing_remains(production: Environment) -> None:

@@ -86,7 +86,7 @@ def test_every_mistake_in_what_was_declared_is_named_at_once(own_sandbox: OwnSan
     assert exit_code != 0
     assert "storage: value of purpose must be one of: models, reports, data, got: attic found in buckets" in output
     assert "notifications: missing required arguments: mail_to" in output
-    assert "declared: kitchen: expected one of env, " in output
+    assert "declared: kitchen: expected one of bootstrap, env, " in output
     assert len(own_sandbox.calls()) == before
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,11 +10,11 @@ from twinops.resources import Role
 
 from tests.unit.desired.support import part
 
-REDSHIFT = {"cluster": "plant", "database": "plant", "db_user": "twinops"}
+PLANT = {"name": "plant", "type": "redshift", "cluster": "plant", "database": "plant", "db_user": "twinops"}
 
 
 def roles(**options: Any) -> dict[str, Role]:
-    return {each.name: each for each in part("env", {"redshift": REDSHIFT, **options}) if isinstance(each, Role)}
+    return {each.name: each for each in part("env", {"data_sources": [PLANT], **options}) if isinstance(each, Role)}
 
 
 def statements() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -43,11 +42,6 @@ def test_a_device_may_only_store_decisions() -> None:
     assert store["Resource"] == ["arn:aws:s3:::twinops-staging-data-111122223333/decisions/*"]
     assert encrypt["Action"] == ["kms:GenerateDataKey"], "which S3 asks for, where the bucket is encrypted by KMS"
     assert encrypt["Condition"]["StringEquals"]["kms:ViaService"] == ["s3.eu-central-1.amazonaws.com"]
-
-
-def test_twins_may_not_query_redshift_where_there_is_none() -> None:
-    for role in part("env", {}):
-        assert "redshift" not in json.dumps(role.policies)
 
 
 def test_people_named_in_the_spec_may_assume_the_mlops_role() -> None:

@@ -27,9 +27,7 @@ VALUES = {
     "REPORTS_BUCKET": "reports",
     "DATA_BUCKET": "data",
     "MODELS_BUCKET": "models",
-    "REDSHIFT_CLUSTER": "cluster",
-    "REDSHIFT_DATABASE": "plant",
-    "REDSHIFT_DB_USER": "twinops",
+    "DATA_SOURCES": '{"plant": {"type": "s3", "bucket": "a \\"quoted\\" bucket"}}',
 }
 RUN_ONCE = """\
 import os, sys
@@ -118,7 +116,7 @@ def test_what_it_writes(twin: Twin) -> None:
         "data_bucket": "data",
         "models_bucket": "models",
         "repository": twin.values["REPOSITORY"],
-        "redshift": {"cluster": "cluster", "database": "plant", "db_user": "twinops"},
+        "data_sources": {"plant": {"type": "s3", "bucket": 'a "quoted" bucket'}},
     }
     assert len([folder for folder in (twin.twinops / "envs").iterdir() if folder.is_dir()]) == 2
 

@@ -9,7 +9,7 @@ from ...plan import Change, Observed
 from ...resources import InstanceProfile
 from ..owned import Owned
 from ..session import Aws, absent_as_none
-from .role import account_roles
+from . import authorization
 
 SERVICES = ("iam",)
 WORKERS = 1
@@ -35,7 +35,7 @@ def list_owned(aws: Aws) -> list[Owned]:
 def _role_of_each(aws: Aws) -> dict[str, str]:
     return {
         profile["InstanceProfileName"]: name
-        for name, role in account_roles(aws).items()
+        for name, role in authorization.roles(aws).items()
         for profile in role.get("InstanceProfileList", [])
     }
 

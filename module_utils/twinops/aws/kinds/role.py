@@ -3,49 +3,46 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, cast
 
 from ...plan import Change, Observed
 from ...policies import canonical
 from ...resources import Role
 from ..owned import Owned, owned_by_tags
-from ..session import Aws, absent_as_none
+from ..session import Aws, absent_as_none, until_accepted
+from . import authorization
 from .tags import as_pairs, from_pairs
 
 SERVICES = ("iam",)
 WORKERS = 4
 READ_BACK = False
-PARTS = ("env", "airflow")
+PARTS = ("env", "airflow", "bootstrap")
 
 _MISSING = "NoSuchEntity"
+_PROPAGATION_S = 20
 
 
 def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
-    """One listing has the roles of the account with their policies, where asking for each takes four calls."""
-    return {name: _observed(role) for name, role in account_roles(aws).items() if name in names}
+    """Two listings have everything: one the policies and tags, the other the description and the session's length."""
+    roles, settings = authorization.roles(aws), _settings(aws)
+    return {name: _observed(roles[name], settings.get(name, {})) for name in names if name in roles}
 
 
 def list_owned(aws: Aws) -> list[Owned]:
-    tags = {name: from_pairs(role.get("Tags", [])) for name, role in account_roles(aws).items()}
+    tags = {name: from_pairs(role.get("Tags", [])) for name, role in authorization.roles(aws).items()}
     return [found for name, its in tags.items() if (found := owned_by_tags(aws, (Role.kind, name), its))]
 
 
-def account_roles(aws: Aws) -> dict[str, dict[str, Any]]:
-    """Name -> RoleDetail of IAM's GetAccountAuthorizationDetails, with policies decoded."""
-
+def _settings(aws: Aws) -> dict[str, dict[str, Any]]:
     def read() -> dict[str, dict[str, Any]]:
-        pages = (
-            aws.client("iam")
-            .get_paginator("get_account_authorization_details")
-            .paginate(Filter=["Role"], PaginationConfig={"PageSize": 1000})
-        )
-        return {role["RoleName"]: role for page in pages for role in page["RoleDetailList"]}
+        pages = aws.client("iam").get_paginator("list_roles").paginate(PaginationConfig={"PageSize": 1000})
+        return {role["RoleName"]: role for page in pages for role in page["Roles"]}
 
-    return aws.once("roles", read)
+    return aws.once("settings of roles", read)
 
 
-def _observed(role: Mapping[str, Any]) -> Observed:
+def _observed(role: Mapping[str, Any], settings: Mapping[str, Any]) -> Observed:
     return Observed(
         Role(
             name=role["RoleName"],
@@ -56,6 +53,8 @@ def _observed(role: Mapping[str, Any]) -> Observed:
             },
             attached=tuple(sorted(policy["PolicyArn"] for policy in role.get("AttachedManagedPolicies", []))),
             boundary=role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn", ""),
+            session_s=settings.get("MaxSessionDuration", 3600),
+            description=settings.get("Description", ""),
         )
     )
 
@@ -63,10 +62,12 @@ def _observed(role: Mapping[str, Any]) -> Observed:
 def create(aws: Aws, change: Change) -> None:
     role = cast(Role, change.desired)
     boundary = {"PermissionsBoundary": role.boundary} if role.boundary else {}
-    aws.client("iam").create_role(
+    _once_known(
+        aws.client("iam").create_role,
         RoleName=role.name,
         Description=role.description,
         AssumeRolePolicyDocument=json.dumps(role.trust),
+        MaxSessionDuration=role.session_s,
         Tags=as_pairs(role.tags),
         **boundary,
     )
@@ -85,6 +86,8 @@ def update(aws: Aws, change: Change) -> None:
         _set_policies(aws, role, observed.policies)
     if "attached" in change.fields:
         _set_attached(aws, role, observed.attached)
+    if set(change.fields) & {"description", "session_s"}:
+        iam.update_role(RoleName=role.name, Description=role.description, MaxSessionDuration=role.session_s)
     if "tags" in change.fields:
         iam.tag_role(RoleName=role.name, Tags=as_pairs(role.tags))
 
@@ -112,11 +115,16 @@ def _set_attached(aws: Aws, role: Role, current: Collection[str]) -> None:
     for arn in sorted(set(current) - set(role.attached)):
         absent_as_none(iam.detach_role_policy, _MISSING, RoleName=role.name, PolicyArn=arn)
     for arn in sorted(set(role.attached) - set(current)):
-        iam.attach_role_policy(RoleName=role.name, PolicyArn=arn)
+        _once_known(iam.attach_role_policy, RoleName=role.name, PolicyArn=arn)
 
 
 def _set_boundary(iam: Any, role: Role) -> None:
     if role.boundary:
-        iam.put_role_permissions_boundary(RoleName=role.name, PermissionsBoundary=role.boundary)
+        _once_known(iam.put_role_permissions_boundary, RoleName=role.name, PermissionsBoundary=role.boundary)
     else:
         absent_as_none(iam.delete_role_permissions_boundary, _MISSING, RoleName=role.name)
+
+
+def _once_known(call: Callable[..., Any], **arguments: object) -> None:
+    """A policy made a moment ago is not known everywhere in IAM yet."""
+    until_accepted(lambda: call(**arguments), (_MISSING,), timeout_s=_PROPAGATION_S)
