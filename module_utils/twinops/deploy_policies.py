@@ -69,9 +69,11 @@ def by_part(scope: Scope) -> Mapping[str, Document]:
         "access": access(scope),
         "network": network(scope),
         "host": host(scope),
+        "keys": keys(scope),
         "storage": storage(scope),
         "twins": twins(scope),
         "workflows": workflows(scope),
+        "observability": observability(scope),
         "edge": edge(scope),
     }
     return {part: document(statements) for part, statements in parts.items()}
@@ -161,6 +163,25 @@ def host(scope: Scope) -> list[Statement]:
     ]
 
 
+def keys(scope: Scope) -> list[Statement]:
+    """The environment's key of KMS, with its alias, and its use for what is published."""
+    ours, alias = [scope.arn("kms", "key/*")], scope.arn("kms", f"alias/{scope.names.prefix}*")
+    changes = (
+        *("CancelKeyDeletion", "DisableKeyRotation", "EnableKey", "EnableKeyRotation", "GetKeyPolicy"),
+        *("GetKeyRotationStatus", "PutKeyPolicy", "ScheduleKeyDeletion", "UpdateKeyDescription"),
+    )
+    return [
+        allow("MakeKeys", ["kms:CreateKey"], ["*"], _with_our_tag(scope)),
+        allow("TagKeys", ["kms:TagResource"], ours, _with_our_tag(scope)),
+        allow("KeepKeys", _of("kms", *changes), ours, _has_our_tag(scope)),
+        # Aliases have no tags: this one is ours by its name, whichever key it names.
+        allow("NameKeys", _of("kms", "CreateAlias", "DeleteAlias", "UpdateAlias"), [alias, *ours]),
+        allow("SeeKeys", _of("kms", "DescribeKey", "ListResourceTags"), ours),
+        _list_all(scope, "ListKeys", "kms:ListKeys"),
+        {**policies.use_key(scope, "Decrypt", "GenerateDataKey", via=("s3",)), "Sid": "PublishEncrypted"},
+    ]
+
+
 def storage(scope: Scope) -> list[Statement]:
     """Buckets with what is in them, which a teardown with data removes, and the ledger."""
     buckets = [scope.bucket_arn(purpose) for purpose in BUCKETS]
@@ -203,7 +224,6 @@ def twins(scope: Scope) -> list[Statement]:
     return [
         allow("KeepTwins", [f"sagemaker:{action}" for action in instances], [scope.twin_arn("*")]),
         allow("KeepScripts", scripts, [scope.arn("sagemaker", f"notebook-instance-lifecycle-config/{prefix}*")]),
-        _list_all(scope, "ListScripts", "sagemaker:ListNotebookInstanceLifecycleConfigs"),
     ]
 
 
@@ -249,7 +269,7 @@ def workflows(scope: Scope) -> list[Statement]:
         allow(
             "KeepTopics",
             _of("sns", "CreateTopic", "DeleteTopic", "GetTopicAttributes", "ListSubscriptionsByTopic")
-            + _of("sns", "ListTagsForResource", "Subscribe", "TagResource"),
+            + _of("sns", "ListTagsForResource", "SetTopicAttributes", "Subscribe", "TagResource"),
             [scope.arn("sns", f"{prefix}*")],
         ),
         # SNS checks a subscription's removal against no topic.
@@ -262,6 +282,25 @@ def workflows(scope: Scope) -> list[Statement]:
             "logs:DescribeLogGroups",
             "tag:GetResources",
         ),
+    ]
+
+
+def observability(scope: Scope) -> list[Statement]:
+    """Alarms and the dashboard."""
+    prefix = scope.names.prefix
+    dashboards = f"arn:{scope.partition}:cloudwatch::{scope.account}:dashboard/{prefix}*"
+    return [
+        allow(
+            "KeepAlarms",
+            _of("cloudwatch", "ListTagsForResource", "PutMetricAlarm", "TagResource"),
+            [scope.arn("cloudwatch", f"alarm:{prefix}*")],
+        ),
+        # Whoever makes, removes or lists composite alarms needs it for all alarms, say their API references.
+        _list_all(
+            scope, "KeepCompositeAlarms", *_of("cloudwatch", "DeleteAlarms", "DescribeAlarms", "PutCompositeAlarm")
+        ),
+        allow("KeepDashboards", _of("cloudwatch", "DeleteDashboards", "GetDashboard", "PutDashboard"), [dashboards]),
+        _list_all(scope, "ListDashboards", "cloudwatch:ListDashboards"),
     ]
 
 

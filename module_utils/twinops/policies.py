@@ -105,7 +105,7 @@ def mlops(scope: Scope, targets: Sequence[str] = ()) -> Document:
             *([allow("OperateTargets", ["sts:AssumeRole"], targets)] if targets else []),
             _ledger(scope, "ReadLedger", "GetItem", "Query"),
             *_read_buckets(scope, "models", "reports", "data"),
-            _use_key(scope, "Decrypt", via=("s3",)),
+            use_key(scope, "Decrypt", via=("s3",)),
             allow("PutEvents", ["events:PutEvents"], [scope.arn("events", "event-bus/default")]),
             allow("StartRunsByHand", ["lambda:InvokeFunction"], [scope.function_arn("backup")]),
             allow("SeeTwins", ["sagemaker:DescribeNotebookInstance"], [scope.twin_arn("*")]),
@@ -135,7 +135,7 @@ def dispatch(scope: Scope) -> Document:
             ),
             allow("HandOverToBackup", ["lambda:InvokeFunction"], [scope.function_arn("backup")]),
             allow("Notify", ["sns:Publish"], [scope.topic_arn]),
-            _use_key(scope, "Decrypt", "GenerateDataKey", via=("sns",)),
+            use_key(scope, "Decrypt", "GenerateDataKey", via=("sns",)),
             _put_metrics(scope),
             allow("KeepDeadLetters", ["sqs:SendMessage"], [scope.dead_letters_arn]),
             allow(
@@ -159,7 +159,7 @@ def development_twin(scope: Scope) -> Document:
             *_read_buckets(scope, "reports"),
             allow("PutEvents", ["events:PutEvents"], [scope.arn("events", "event-bus/default")]),
             allow("StartRunsByHand", ["lambda:InvokeFunction"], [scope.function_arn("backup")]),
-            _use_key(scope, "Decrypt", via=("s3",)),
+            use_key(scope, "Decrypt", via=("s3",)),
             allow("ReadRunLogs", ["logs:FilterLogEvents", "logs:GetLogEvents"], [_log_groups(scope)]),
             *_make_what_starts_workflows(scope),
             *_change_what_starts_workflows(scope),
@@ -215,7 +215,7 @@ def deployment_twin(scope: Scope) -> Document:
             _ledger(scope, "KeepRunInLedger", "GetItem", "Query", "UpdateItem"),
             allow("StoreReports", ["s3:PutObject"], [f"{scope.bucket_arn('reports')}/*"]),
             allow("Notify", ["sns:Publish"], [scope.topic_arn]),
-            _use_key(scope, "Decrypt", "GenerateDataKey", via=("s3", "sns")),
+            use_key(scope, "Decrypt", "GenerateDataKey", via=("s3", "sns")),
             allow("WriteRunLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], [_log_groups(scope)]),
             _put_metrics(scope),
         ]
@@ -231,7 +231,7 @@ def device(scope: Scope) -> Document:
     return document(
         [
             allow("StoreDecisions", ["s3:PutObject"], [f"{scope.bucket_arn('data')}/decisions/*"]),
-            _use_key(scope, "GenerateDataKey", via=("s3",)),
+            use_key(scope, "GenerateDataKey", via=("s3",)),
         ]
     )
 
@@ -364,7 +364,7 @@ def _account(scope: Scope) -> str:
     return f"arn:{scope.partition}:iam::{scope.account}:root"
 
 
-def _use_key(scope: Scope, *actions: str, via: Iterable[str]) -> Statement:
+def use_key(scope: Scope, *actions: str, via: Iterable[str]) -> Statement:
     """Use of the environment's key through services; AWS makes its identifier, so its tags say which one it is."""
     condition = {
         "StringEquals": {

@@ -277,7 +277,8 @@ def key_arn(reference: str) -> str:
 
 def kms_checks(request: Request) -> Iterator[Check] | None:
     if request.operation in ("CreateKey", "ListKeys", "ListAliases", "GenerateRandom"):
-        return one(request, EVERYTHING, tag_action="TagResource")
+        tagged = [Check("kms:TagResource", key_arn("*"), creates=True)] if request.has_tags else []
+        return iter([*one(request, EVERYTHING), *tagged])
     if alias := request.get("AliasName"):
         target = request.get("TargetKeyId") or alias
         return each(request, [key_arn(target), f"arn:aws:kms:{LOCAL}:{alias}"])

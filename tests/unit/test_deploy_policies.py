@@ -43,6 +43,9 @@ WITH_TAGS = {
     "sagemaker:CreateNotebookInstance": ["sagemaker:AddTags"],
     "iam:CreateRole": ["iam:TagRole"],
     "iam:CreatePolicy": ["iam:TagPolicy"],
+    "kms:CreateKey": ["kms:TagResource"],
+    "cloudwatch:PutMetricAlarm": ["cloudwatch:TagResource"],
+    "cloudwatch:PutCompositeAlarm": ["cloudwatch:TagResource"],
 }
 """What AWS asks for besides, where something is made with tags."""
 
@@ -61,6 +64,8 @@ BESIDES = {
     "dynamodb:UpdateItem",
     "dynamodb:Query",
     "events:PutEvents",
+    "kms:Decrypt",
+    "kms:GenerateDataKey",
 }
 
 

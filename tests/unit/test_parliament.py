@@ -34,8 +34,10 @@ IDENTITY: dict[str, iam.Document] = {
 OF_RESOURCES: dict[str, iam.Document] = {
     "bucket": policies.tls_only(SCOPE.partition, SCOPE.names.bucket("data")),
     "dead letters": policies.dead_letters(SCOPE),
+    "topic": policies.topic(SCOPE),
 }
-# Who may assume a role is not here: parliament takes a trust policy for a malformed one, as it names no resource.
+# Not here, as parliament takes them for something else: who may assume a role (it names no resource), and the policy of
+# the key (in which * is the key).
 ALL = {**IDENTITY, **OF_RESOURCES}
 
 
@@ -60,9 +62,15 @@ def findings(document: iam.Document) -> list[str]:
     return [f"{each.issue}: {each.detail} {each.location}" for each in found]
 
 
+# docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutCompositeAlarm.html (and of the other two): the
+# permission must be "scoped to *", with a narrower one composite alarms are refused or left out.
+WIDE_FOR_COMPOSITE_ALARMS = ("cloudwatch:DeleteAlarms", "cloudwatch:DescribeAlarms", "cloudwatch:PutCompositeAlarm")
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_no_finding(name: str) -> None:
-    assert findings(ALL[name]) == []
+    explained = f"RESOURCE_STAR: {list(WIDE_FOR_COMPOSITE_ALARMS)}"
+    assert [finding for finding in findings(ALL[name]) if not finding.startswith(explained)] == []
 
 
 def test_a_mistake_would_be_found() -> None:
@@ -88,6 +96,8 @@ def test_everything_is_only_named_where_aws_has_nothing_narrower(name: str, acti
         if each["privilege"] == privilege
     ]
     assert known, f"{action}: AWS knows no such action"
+    if action in WIDE_FOR_COMPOSITE_ALARMS:
+        return
     assert not [kind["resource_type"] for each in known for kind in each["resource_types"] if kind["resource_type"]]
 
 
@@ -100,7 +110,9 @@ def test_no_action_has_a_wildcard(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in IDENTITY if not name.startswith(("deploy", "boundary"))])
 def test_what_is_not_the_environments_is_named_in_the_spec_or_shared(name: str) -> None:
     declared = [resource for each in data_sources.statements(SCOPE, SOURCES) for resource in each["Resource"]]
-    for resource in (resource for statement in IDENTITY[name]["Statement"] for resource in statement["Resource"]):
+    told_by_tags = [statement for statement in IDENTITY[name]["Statement"] if "ResourceTag" in json.dumps(statement)]
+    by_name = [statement for statement in IDENTITY[name]["Statement"] if statement not in told_by_tags]
+    for resource in (resource for statement in by_name for resource in statement["Resource"]):
         is_ours = "twinops-production-" in resource or "/twinops/production/" in resource
         assert is_ours or resource in [*declared, *TARGETS, "*"] or resource.endswith("event-bus/default"), resource
 
