@@ -300,7 +300,6 @@ def observability(scope: Scope) -> list[Statement]:
             scope, "KeepCompositeAlarms", *_of("cloudwatch", "DeleteAlarms", "DescribeAlarms", "PutCompositeAlarm")
         ),
         allow("KeepDashboards", _of("cloudwatch", "DeleteDashboards", "GetDashboard", "PutDashboard"), [dashboards]),
-        _list_all(scope, "ListDashboards", "cloudwatch:ListDashboards"),
     ]
 
 
