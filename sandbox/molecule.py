@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +25,14 @@ STATE = CLONE / "build/molecule"
 """Molecule's own notes, which would otherwise lie in the caller's home."""
 
 OPTIONS = ("--report", "--no-command-borders")
+SCENARIO_TIMEOUT_S = 600
+
 OWNER = "TWINOPS_MOLECULE_HOME"
 """In the environment of every process of a run: whose they are, and the home of its sandbox."""
 
 
 def main(scenarios: list[str]) -> int:
+    """Run the scenarios, by default all, and say how each ended. A failure does not keep the others from running."""
     known = sorted(path.parent.name for path in SCENARIOS.glob("*/converge.yml"))
     unknown = sorted(set(scenarios) - set(known))
     if unknown:
@@ -38,22 +42,51 @@ def main(scenarios: list[str]) -> int:
         shutil.rmtree(STATE, ignore_errors=True)  # notes of a run that was killed say what is no longer so
         environment = _environment()
         with _kept(environment, lock):
-            chosen = [argument for name in scenarios for argument in ("--scenario-name", name)]
-            argv = [
-                str(CLONE / ".venv/bin/molecule"),
-                "test",
-                "--report",
-                "--no-command-borders",
-                *(chosen or ["--all"]),
-            ]
-            return subprocess.run(argv, env=environment, cwd=CLONE, stdin=subprocess.DEVNULL, check=False).returncode
+            chosen = scenarios or known
+            failed = [] if _passes("create", "default", environment) else ["default"]
+            failed = failed or [name for name in chosen if not _passes("test", name, environment)]
+            _passes("destroy", "default", environment)
+    print(f"  {len(chosen)} scenarios" + (f"; failed: {', '.join(failed)}" if failed else " passed"))
+    return 1 if failed else 0
+
+
+def _passes(verb: str, scenario: str, environment: dict[str, str]) -> bool:
+    """Run one scenario, or start or end the sandbox; say how it ended and, if it failed, all that it said."""
+    started = time.monotonic()
+    done = _molecule(environment, verb, scenario)
+    passed = done.returncode == 0
+    title = scenario if verb == "test" else f"{verb} the sandbox"
+    print(f"  {title:19} {'passed' if passed else 'FAILED'} {time.monotonic() - started:6.1f} s", flush=True)
+    if not passed:
+        print(done.stdout, flush=True)
+    return passed
+
+
+def _molecule(environment: dict[str, str], verb: str, scenario: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(CLONE / ".venv/bin/molecule"), verb, "--scenario-name", scenario, "--no-command-borders"],
+        env=environment,
+        cwd=CLONE,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=SCENARIO_TIMEOUT_S,
+        check=False,
+    )
+
+
+def sandbox_home(run: int) -> Path:
+    """SANDBOX_HOME of the run whose process id is ``run``: in the clone, where its path is not too long for that."""
+    in_clone = CLONE / ".sandbox-molecule"
+    return in_clone if len(os.fsencode(in_clone)) <= HOME_LENGTH_MAX else Path(f"/tmp/tw-m{run}")  # noqa: S108
 
 
 def _environment() -> dict[str, str]:
     """That of a new sandbox and of our tools, and nothing of the caller's AWS account."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SANDBOX_", "ANSIBLE_"))}
-    in_clone = CLONE / ".sandbox-molecule"
-    home = in_clone if len(os.fsencode(in_clone)) <= HOME_LENGTH_MAX else Path(f"/tmp/tw-m{os.getpid()}")  # noqa: S108
+    home = sandbox_home(os.getpid())
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -61,6 +94,8 @@ def _environment() -> dict[str, str]:
         **mine,
         "PATH": f"{CLONE / '.venv/bin'}{os.pathsep}{mine.get('PATH', os.defpath)}",
         "ANSIBLE_HOME": str(STATE),
+        "ANSIBLE_NOCOLOR": "1",
+        "NO_COLOR": "1",
         OWNER: str(home),
         "SANDBOX_HOME": str(home),
         "SANDBOX_PORT": str(port),
@@ -107,7 +142,8 @@ def _kept(environment: dict[str, str], lock: int) -> Iterator[None]:
 def keep(watched: int, settings: Settings) -> int:
     """Wait until nobody holds the other end of ``watched``, then end and remove all of the run."""
     os.read(watched, 1)
-    processes.end(processes.with_environment(f"{OWNER}={settings.home}"))
+    for _ in range(3):  # what is being ended may have started another one
+        processes.end(processes.with_environment(f"{OWNER}={settings.home}"))
     lifecycle.clean(settings, lambda line: None)
     shutil.rmtree(STATE, ignore_errors=True)
     return 0
@@ -116,4 +152,7 @@ def keep(watched: int, settings: Settings) -> int:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--keep"]:
         sys.exit(keep(int(sys.argv[2]), load()))
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)  # by now, nothing of the run is left
