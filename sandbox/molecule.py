@@ -46,7 +46,7 @@ def main(scenarios: list[str]) -> int:
             failed = [] if _passes("create", "default", environment) else ["default"]
             failed = failed or [name for name in chosen if not _passes("test", name, environment)]
             _passes("destroy", "default", environment)
-    print(f"  {len(chosen)} scenarios" + (f"; failed: {', '.join(failed)}" if failed else " passed"))
+    print(f"  failed: {', '.join(failed)}" if failed else f"  all {len(chosen)} passed")
     return 1 if failed else 0
 
 
