@@ -32,6 +32,8 @@ DATABASE_USER = "plant"
 # The Data API takes 100 KB a statement and 40 statements a batch; a row is at most 22 bytes long.
 ROWS_A_STATEMENT = 4000
 STATEMENT_TIMEOUT_S = 60
+CONFLICT = "write-write conflict"  # as DuckDB names it
+CONFLICTS_MAX = 20
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,20 @@ class Labels:
         self._run(statements)
 
     def _run(self, statements: list[str]) -> str:
-        """Run statements (several: as one transaction) and wait; returns the id of the execution."""
+        """Run statements (several: as one transaction) and wait; returns the id of the execution.
+
+        What another plant does at the same moment, one whose ``up`` was killed, is waited for.
+        """
+        for _ in range(CONFLICTS_MAX):
+            try:
+                return self._run_once(statements)
+            except RuntimeError as error:
+                if CONFLICT not in str(error):
+                    raise
+                time.sleep(0.5)
+        return self._run_once(statements)
+
+    def _run_once(self, statements: list[str]) -> str:
         target = {"ClusterIdentifier": REDSHIFT_CLUSTER, "Database": REDSHIFT_DATABASE, "DbUser": DATABASE_USER}
         if len(statements) == 1:
             identifier = self._data.execute_statement(Sql=statements[0], **target)["Id"]

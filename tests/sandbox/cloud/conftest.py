@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
+import boto3
 import pytest
 from twinops.aws import session
 
@@ -11,25 +13,38 @@ from tests.sandbox.cloud.support import Deployment, Environment
 from tests.sandbox.support import OwnSandbox
 
 
-@pytest.fixture(scope="session")
-def credentials(own_sandbox: OwnSandbox) -> Iterator[None]:
-    """boto3's own chain finds the sandbox, as the play's ``environment:`` makes it."""
+@contextmanager
+def found_by_botocore(own: OwnSandbox) -> Iterator[None]:
+    """botocore's own chain finds the sandbox, as the play's ``environment:`` makes it; afterwards nobody's."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in own_sandbox.settings.aws_environment.items():
+        for name, value in own.settings.aws_environment.items():
             patch.setenv(name, value)
-        session.session.cache_clear()
-        session.client.cache_clear()
+        forget_sessions()
         yield
+    forget_sessions()
+
+
+def forget_sessions() -> None:
+    """Of another test's environment."""
     session.session.cache_clear()
     session.client.cache_clear()
+    boto3.DEFAULT_SESSION = None
+
+
+@pytest.fixture(autouse=True)
+def credentials(own_sandbox: OwnSandbox) -> Iterator[None]:
+    """For each test apart: tests of other folders, which run in the same process, have other endpoints."""
+    with found_by_botocore(own_sandbox):
+        yield
 
 
 @pytest.fixture(scope="session")
-def deployment(own_sandbox: OwnSandbox, credentials: None) -> Deployment:
-    environment = Environment(own_sandbox, "staging")
-    resources = environment.resources()
-    check, writes = environment.writes_of(lambda: environment.reconcile(resources, apply=False))
-    return Deployment(environment, check, writes, environment.reconcile(resources))
+def deployment(own_sandbox: OwnSandbox) -> Deployment:
+    with found_by_botocore(own_sandbox):
+        environment = Environment(own_sandbox, "staging")
+        resources = environment.resources()
+        check, writes = environment.writes_of(lambda: environment.reconcile(resources, apply=False))
+        return Deployment(environment, check, writes, environment.reconcile(resources))
 
 
 @pytest.fixture

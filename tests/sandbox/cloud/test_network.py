@@ -426,7 +426,10 @@ def there(environment: Environment) -> Counter[str]:
 
 
 def test_a_run_that_is_killed_after_any_call_converges_without_duplicates(production: Environment, aws: Client) -> None:
-    resources = production.resources("network", "airflow", network={"host": True, **NAT})
+    boundary = tuple(
+        each for each in production.resources("env") if each.kind == "managed_policy"
+    )  # of the host's role
+    resources = (*boundary, *production.resources("network", "airflow", network={"host": True, **NAT}))
     _, writes = production.writes_of(lambda: production.reconcile(resources))
     expected = there(production)
     production.remove(resources)

@@ -99,8 +99,10 @@ def test_create_again_check_teardown(playbooks: Playbooks) -> None:
 
 
 def test_one_part_alone(playbooks: Playbooks) -> None:
+    assert changed(playbooks.run("site.yml", "--tags", "notifications")) == 1  # has the key of the buckets
+    assert {kind for kind, _ in inventory()} == {"key", "topic"}
     assert changed(playbooks.run("site.yml", "--tags", "storage")) == 1
-    assert {kind for kind, _ in inventory()} == {"bucket", "key", "table"}
+    assert {kind for kind, _ in inventory()} == {"bucket", "key", "table", "topic"}
     assert changed(playbooks.run("site.yml", "--tags", "storage")) == 0
 
 
