@@ -6,31 +6,43 @@ statement does nobody need": one by which alone no call was allowed. Root has no
 
 from __future__ import annotations
 
+import contextvars
 import json
 from pathlib import Path
 from typing import Any
 
 from ministack.core import iam_evaluator
 
+_of_a_resource: contextvars.ContextVar[bool] = contextvars.ContextVar("of_a_resource", default=False)
+
 
 def install(path: Path) -> None:
-    """Write a line for every decision from now on, into a new file."""
+    """Write a line for every decision from now on, into a new file. What a resource's own policy says is not one."""
     log = path.open("w", buffering=1)
-    evaluate = iam_evaluator.evaluate
+    evaluate, evaluate_resource_policy = iam_evaluator.evaluate, iam_evaluator.evaluate_resource_policy
 
     def evaluate_and_log(context: iam_evaluator.EvalContext, policies: Any, *limits: Any) -> iam_evaluator.EvalResult:
         result = evaluate(context, policies, *limits)
-        line = {
-            "principal": context.principal_arn,
-            "action": context.action,
-            "resource": context.resource_arn,
-            "decision": result.decision,
-            "allowed_by": _matching(context, policies),
-        }
-        log.write(json.dumps(line) + "\n")
+        if not _of_a_resource.get():
+            line = {
+                "principal": context.principal_arn,
+                "action": context.action,
+                "resource": context.resource_arn,
+                "decision": result.decision,
+                "allowed_by": _matching(context, policies),
+            }
+            log.write(json.dumps(line) + "\n")
         return result
 
+    def evaluate_quietly(*arguments: Any, **options: Any) -> iam_evaluator.EvalResult:
+        token = _of_a_resource.set(True)
+        try:
+            return evaluate_resource_policy(*arguments, **options)
+        finally:
+            _of_a_resource.reset(token)
+
     iam_evaluator.evaluate = evaluate_and_log
+    iam_evaluator.evaluate_resource_policy = evaluate_quietly
 
 
 def _matching(context: iam_evaluator.EvalContext, policies: Any) -> list[str]:

@@ -6,6 +6,7 @@
 - ``redshift-data:statement-owner-iam-userid``: who executed a statement; statements have no ARN.
 - ``aws:PrincipalArn`` of a session is the ARN of its role, not of the session.
 - ``aws:ResourceTag`` counts in permissions boundaries too; ``ec2:ResourceTag`` and the like are the same tags.
+- ``aws:RequestTag`` of what EC2 makes, from the specifications of tags.
 - ``iam:PermissionsBoundary`` and ``iam:PolicyARN`` of what changes roles.
 - Policy variables such as ``${aws:userid}`` in the values of conditions, which ministack compares as plain text.
 """
@@ -22,6 +23,7 @@ from ministack import app as ministack_app
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import iam
 
+from sandbox.emulator import iam_resources
 from sandbox.settings import ACCOUNT
 
 
@@ -37,6 +39,8 @@ def install(owner_of_statement: Callable[[str], str]) -> None:
         context: dict[str, Any] = request_context(service, iam_action, body, parameters)
         if iam_action == "cloudwatch:PutMetricData" and (namespace := metric_namespace(body)):
             context = {**context, "cloudwatch:namespace": namespace}
+        if service == "ec2":
+            context = {**context, **made_tags(iam_action, parameters)}
         if service == "iam":
             context = {**context, **role_keys(iam_action, parameters)}
         if iam_action.startswith("redshift-data:") and (statement_id := json.loads(body or b"{}").get("Id")):
@@ -67,6 +71,15 @@ def _resolver(resolve: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
         return resolve(key, request)
 
     return value_of
+
+
+def made_tags(iam_action: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The tags of a request of EC2, for what it makes in the first place."""
+    operation = iam_action.partition(":")[2]
+    first = {name: value[0] if isinstance(value, list) else value for name, value in parameters.items() if value}
+    request = iam_resources.Request("ec2", operation, "", b"", first)
+    made, _ = iam_resources.EC2_CREATES.get(operation, ("", ()))
+    return {name.lower(): value for name, value in iam_resources.specified_tags(request, made).items()} if made else {}
 
 
 def role_keys(iam_action: str, parameters: dict[str, Any]) -> dict[str, str]:

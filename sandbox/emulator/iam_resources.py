@@ -32,7 +32,7 @@ class Check:
     action: str
     arn: str
     creates: bool = False
-    context: dict[str, str] = field(default_factory=dict)
+    context: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -340,6 +340,8 @@ EC2_CREATES = {
     "CreateSecurityGroup": ("security-group", ("VpcId",)),
     "RunInstances": ("instance", ("SubnetId", "SecurityGroupId")),
 }
+EC2_READS_OF_ONE = ("DescribeInstanceAttribute", "DescribeVpcAttribute")
+SPECIFIED_KIND = re.compile(r"TagSpecification\.(\d+)\.ResourceType")
 EC2_MEMBERS = (
     "VpcId",
     "SubnetId",
@@ -361,7 +363,7 @@ EC2_MEMBERS = (
 
 def ec2_checks(request: Request) -> Iterator[Check]:
     action = f"ec2:{request.operation}"
-    if request.operation.startswith("Describe"):
+    if request.operation.startswith("Describe") and request.operation not in EC2_READS_OF_ONE:
         yield Check(action, EVERYTHING)
         return
     if request.operation in ("CreateTags", "DeleteTags"):
@@ -374,8 +376,8 @@ def ec2_checks(request: Request) -> Iterator[Check]:
     if request.operation == "RunInstances":
         image = request.get("ImageId")
         yield Check(action, f"arn:aws:ec2:{REGION}::image/{image}", context={"ec2:Owner": ec2.owner_of_image(image)})
-        yield Check(action, f"{ec2.ARN}network-interface/*")
-        yield Check(action, f"{ec2.ARN}volume/*")
+        for kind in ("network-interface", "volume"):
+            yield Check(action, f"{ec2.ARN}{kind}/*", context=specified_tags(request, kind))
     ids = [value for name in used for value in (request.get(name), *request.listed(name)) if value]
     if association := request.get("AssociationId"):
         ids += ec2.associated(association)
@@ -384,8 +386,25 @@ def ec2_checks(request: Request) -> Iterator[Check]:
     if not made and not ids:
         yield Check(action, EVERYTHING)
     for name, kind in request.parameters.items():
-        if re.fullmatch(r"TagSpecification\.\d+\.ResourceType", name):
-            yield Check("ec2:CreateTags", f"{ec2.ARN}{kind}/*", True, {"ec2:CreateAction": request.operation})
+        if SPECIFIED_KIND.fullmatch(name):
+            context = {"ec2:CreateAction": request.operation, **specified_tags(request, kind)}
+            yield Check("ec2:CreateTags", f"{ec2.ARN}{kind}/*", context=context)
+
+
+def specified_tags(request: Request, kind: str) -> dict[str, Any]:
+    """The tags, as condition keys, that a request gives to what it makes of one kind: each kind has a specification."""
+    tags = {}
+    for name, specified in request.parameters.items():
+        match = SPECIFIED_KIND.fullmatch(name)
+        if match and specified == kind:
+            start = f"TagSpecification.{match[1]}.Tag."
+            keys = {each: key for each, key in request.parameters.items() if each.startswith(start)}
+            tags.update(
+                {key: keys.get(f"{each[:-4]}.Value", "") for each, key in keys.items() if each.endswith(".Key")}
+            )
+    return (
+        {**{f"aws:RequestTag/{key}": value for key, value in tags.items()}, "aws:TagKeys": list(tags)} if tags else {}
+    )
 
 
 # ---- SageMaker, Redshift

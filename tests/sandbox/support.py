@@ -23,7 +23,7 @@ DEVICES = 2
 class OwnSandbox:
     """A sandbox that a test may break. Its home has a short path: Unix sockets live below it."""
 
-    def __init__(self) -> None:
+    def __init__(self, devices: int = DEVICES) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="tw-", dir="/tmp"))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -34,7 +34,7 @@ class OwnSandbox:
             "SANDBOX_HOME": str(self.home / "s"),
             "SANDBOX_PORT": str(port),
             "SANDBOX_NETWORK": network,
-            "SANDBOX_DEVICES": str(DEVICES),
+            "SANDBOX_DEVICES": str(devices),
         }
         self.settings: Settings = load(self.environment)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,10 +12,9 @@ import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from sandbox.settings import ACCOUNT, REGION
+from tests.sandbox import tokens
 from tests.sandbox.support import OwnSandbox, policy
 
 pytestmark = pytest.mark.sandbox
@@ -28,32 +25,14 @@ AUDIENCE = "https://sts.example.com"
 SUBJECT = "project_path:twinops/estate:ref_type:branch:ref:main"
 
 
-def encoded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-class Issuer:
-    """A provider of identities with one signing key."""
+class Issuer(tokens.Issuer):
+    """The provider, with tokens of the job that the role trusts."""
 
     def __init__(self, kid: str = "1") -> None:
-        self._key, self._kid = rsa.generate_private_key(public_exponent=65537, key_size=2048), kid
+        super().__init__(ISSUER, kid)
 
-    @property
-    def key_set(self) -> dict[str, Any]:
-        numbers = self._key.public_key().public_numbers()
-        parts = {
-            name: encoded(value.to_bytes((value.bit_length() + 7) // 8, "big"))
-            for name, value in (("n", numbers.n), ("e", numbers.e))
-        }
-        return {"issuer": ISSUER, "keys": [{"kty": "RSA", "kid": self._kid, "alg": "RS256", "use": "sig", **parts}]}
-
-    def token(self, **changes: Any) -> str:
-        now = int(time.time())
-        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": SUBJECT, "iat": now, "exp": now + 300, **changes}
-        header = {"alg": "RS256", "typ": "JWT", "kid": self._kid}
-        text = ".".join(encoded(json.dumps(part).encode()) for part in (header, claims))
-        signature = self._key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
-        return f"{text}.{encoded(signature)}"
+    def token(self, **claims: Any) -> str:
+        return super().token(**{"aud": AUDIENCE, "sub": SUBJECT, **claims})
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +117,14 @@ def test_other_tokens_are_refused(
 
 def test_a_forged_signature_is_refused(issuer: Issuer, role: str, assume: Callable[[str, str], Any]) -> None:
     header, claims, _ = issuer.token().split(".")
-    unsigned = ".".join([encoded(b'{"alg": "none"}'), claims, ""])
-    for token in (Issuer().token(), Issuer("2").token(), f"{header}.{claims}.{encoded(b'x' * 256)}", unsigned, "x.y.z"):
+    unsigned = ".".join([tokens.encoded(b'{"alg": "none"}'), claims, ""])
+    for token in (
+        Issuer().token(),
+        Issuer("2").token(),
+        f"{header}.{claims}.{tokens.encoded(b'x' * 256)}",
+        unsigned,
+        "x.y.z",
+    ):
         assert code_of(assume, role, token) == "InvalidIdentityToken"
 
 

@@ -63,7 +63,6 @@ BESIDES = {
     "dynamodb:PutItem",
     "dynamodb:UpdateItem",
     "dynamodb:Query",
-    "events:PutEvents",
     "kms:Decrypt",
     "kms:GenerateDataKey",
 }

@@ -33,8 +33,10 @@ CONFIG = Config(
     max_pool_connections=16,
 )
 
+_REFUSED = "use the environment's deploy role; if it is that, let the administrator run playbooks/bootstrap.yml"
 _ADVICE = {
-    "AccessDenied": "let the caller's role do this, or use the profile of the environment's deploy role",
+    "AccessDenied": _REFUSED,
+    "UnauthorizedOperation": _REFUSED,
     "ExpiredToken": "log in again and rerun",
     "InvalidClientTokenId": "check the profile or keys in aws_environment",
     "Throttling": "AWS limits the rate: rerun, what is done stays done",

@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 from twinops.resources import Scope
 
-from tests.sandbox.cloud.support import Deployment, Environment
+from tests.sandbox.cloud.support import CODE, LAYER, Deployment, Environment
 from tests.sandbox.support import OwnSandbox
 
 pytestmark = pytest.mark.sandbox
@@ -81,8 +81,10 @@ def put(bucket: str, key: str, env: str = "staging") -> Act:
     )
 
 
-def get(bucket: str, key: str) -> Act:
-    return lambda client, scope: client("s3").get_object(Bucket=scope.names.bucket(bucket), Key=key)
+def get(bucket: str, key: str, env: str = "staging") -> Act:
+    return lambda client, scope: client("s3").get_object(
+        Bucket=dataclasses.replace(scope, env=env).names.bucket(bucket), Key=key
+    )
 
 
 def describe(twin: str) -> Act:
@@ -158,6 +160,51 @@ ALLOWED: dict[str, tuple[str, Act]] = {
     ),
 }
 
+OURS = [{"Key": "twinops:environment", "Value": "staging"}]
+
+
+def put_rule(name: Callable[[Scope], str], **arguments: Any) -> Act:
+    return lambda client, scope: client("events").put_rule(
+        Name=name(scope), ScheduleExpression="rate(1 day)", **arguments
+    )
+
+
+def create_function(role: str, **arguments: Any) -> Act:
+    return lambda client, scope: client("lambda").create_function(
+        FunctionName=scope.names.function("tried-out"),
+        Runtime="python3.12",
+        Handler="dispatch.handler.dispatch",
+        Role=scope.role_arn(role),
+        Code={"ZipFile": CODE},
+        **arguments,
+    )
+
+
+def make_and_remove(client: Callable[[str], Any], scope: Scope) -> None:
+    """What somebody does who tries a workflow out: rule, target, function, layer, log group."""
+    events, functions, logs = client("events"), client("lambda"), client("logs")
+    rule, group = scope.names.rule("tried_out"), scope.names.workflow_log_group("tried_out")
+    put_rule(lambda scope: scope.names.rule("tried_out"), Tags=OURS)(client, scope)
+    events.put_targets(Rule=rule, Targets=[{"Id": "1", "Arn": scope.function_arn("dispatch")}])
+    events.remove_targets(Rule=rule, Ids=["1"])
+    events.delete_rule(Name=rule)
+    create_function("dispatch", Tags={"twinops:environment": "staging"})(client, scope)
+    functions.update_function_code(FunctionName=scope.names.function("tried-out"), ZipFile=CODE)
+    functions.delete_function(FunctionName=scope.names.function("tried-out"))
+    layer = scope.names.layer + "-tried-out"
+    version = functions.publish_layer_version(LayerName=layer, Content={"ZipFile": LAYER})["Version"]
+    functions.delete_layer_version(LayerName=layer, VersionNumber=version)
+    logs.create_log_group(logGroupName=group, tags={"twinops:environment": "staging"})
+    logs.put_retention_policy(logGroupName=group, retentionInDays=1)
+    logs.delete_log_group(logGroupName=group)
+
+
+ALLOWED |= {
+    "the development twin tries a workflow out": ("development-twin", make_and_remove),
+    "the development twin reads decisions": ("development-twin", get("data", "decisions/seed")),
+    "the development twin queries the plant": ("development-twin", query("twinops-sandbox")),
+}
+
 DENIED: dict[str, tuple[str, Act]] = {
     "a device reads decisions": ("device", get("data", "decisions/seed")),
     "a device stores elsewhere": ("device", put("data", "labels/1")),
@@ -192,6 +239,53 @@ DENIED: dict[str, tuple[str, Act]] = {
     "the dispatcher stores objects": ("dispatch", put("reports", "x")),
     "the development twin stores reports": ("development-twin", put("reports", "x")),
     "the development twin claims runs": ("development-twin", put_claim),
+    "the development twin makes a rule of somebody else": (
+        "development-twin",
+        put_rule(lambda _: "payroll", Tags=OURS),
+    ),
+    "the development twin makes a rule of production": (
+        "development-twin",
+        put_rule(lambda _: "twinops-production-mine", Tags=OURS),
+    ),
+    "the development twin makes a rule without our tag": (
+        "development-twin",
+        put_rule(lambda scope: scope.names.rule("mine")),
+    ),
+    "the development twin removes a rule that is not tagged": (
+        "development-twin",
+        lambda client, scope: client("events").delete_rule(Name=scope.names.rule("strangers")),
+    ),
+    "the development twin passes another role": (
+        "development-twin",
+        create_function("deployment-twin", Tags={"twinops:environment": "staging"}),
+    ),
+    "the development twin makes a function without our tag": ("development-twin", create_function("dispatch")),
+    "the development twin removes the log of somebody else": (
+        "development-twin",
+        lambda client, scope: client("logs").delete_log_group(logGroupName="/aws/lambda/payroll"),
+    ),
+    "the development twin makes a role": (
+        "development-twin",
+        lambda client, scope: client("iam").create_role(
+            RoleName=scope.names.role("mine"), AssumeRolePolicyDocument="{}"
+        ),
+    ),
+    "the deployment twin makes a function": ("deployment-twin", create_function("dispatch")),
+    "the deployment twin removes a log group": (
+        "deployment-twin",
+        lambda client, scope: client("logs").delete_log_group(
+            logGroupName=scope.names.workflow_log_group("drift_report")
+        ),
+    ),
+    "the deployment twin reads production's decisions": (
+        "deployment-twin",
+        get("data", "decisions/seed", env="production"),
+    ),
+    "the development twin reads production's decisions": (
+        "development-twin",
+        get("data", "decisions/seed", env="production"),
+    ),
+    "people read production's decisions": ("mlops", get("data", "decisions/seed", env="production")),
     "people change roles": (
         "mlops",
         lambda client, scope: client("iam").delete_role_policy(
@@ -209,7 +303,11 @@ def seeded(own_sandbox: OwnSandbox, deployment: Deployment, aws: Callable[[str],
     production = Environment(own_sandbox, "production")
     buckets = production.resources("storage")
     production.reconcile(buckets)
+    aws("s3").put_object(Bucket=production.scope.names.bucket("data"), Key="decisions/seed", Body=b"x")
+    rule = deployment.environment.scope.names.rule("strangers")
+    aws("events").put_rule(Name=rule, ScheduleExpression="rate(1 day)")
     yield
+    aws("events").delete_rule(Name=rule)
     production.remove(buckets)
 
 

@@ -18,7 +18,9 @@ def refusal(code: str, message: str = "no", operation: str = "PutBucketPolicy") 
 
 def test_error_names_resource_operation_code_and_what_to_do() -> None:
     said = str(explain(refusal("AccessDenied", "You shall not."), "bucket reports"))
-    assert said.startswith("bucket reports: PutBucketPolicy: AccessDenied: You shall not. To do: let the caller's role")
+    assert said.startswith(
+        "bucket reports: PutBucketPolicy: AccessDenied: You shall not. To do: use the environment's deploy role"
+    )
 
 
 def test_error_without_advice_is_still_complete() -> None:

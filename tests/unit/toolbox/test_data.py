@@ -6,12 +6,14 @@ import gzip
 import json
 import uuid
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
-from toolbox.data import DataError, Redshift, decisions, labels
+from toolbox.context import Context
+from toolbox.data import DataError, Redshift, Source, decisions, labels, source
 from twinops.aws.session import client
 
 from tests.unit.endpoint import free_port
@@ -160,3 +162,78 @@ def test_a_client_error_keeps_its_code(endpoint: str) -> None:
 
     with pytest.raises(DataError, match="AccessDeniedException"):
         Redshift(Refusing(), cluster="c", database="d", db_user="u").query("select 1")
+
+
+def run_with(**sources: dict[str, str]) -> Context:
+    """A run on a twin that knows ``sources``."""
+    twin = {"env": "staging", "data_sources": sources}
+    return Context("r", "0" * 40, "2026-11-22T12:00:00Z", {}, twin, output=Path("/nowhere"))
+
+
+KNOWN = [("a", 0), ("b", 1), ("c", None), ("d", 1)]
+
+
+@pytest.fixture
+def sources(endpoint: str) -> dict[str, Source]:
+    """The same rows in each type of source that a test endpoint has."""
+    name = f"labels-{uuid.uuid4().hex[:8]}"
+    dynamodb = client("dynamodb")
+    dynamodb.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "record_id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "record_id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    for record_id, label in KNOWN:
+        known = {} if label is None else {"label": {"N": str(label)}}
+        dynamodb.put_item(TableName=name, Item={"record_id": {"S": record_id}, **known})
+    rows = pd.DataFrame(KNOWN, columns=["record_id", "label"])
+    client("s3").put_object(Bucket=name, Key="csv/labels.csv.gz", Body=gzip.compress(rows.to_csv().encode()))
+    lines = "".join(json.dumps(dict(zip(("record_id", "label"), row))) + "\n" for row in KNOWN)
+    client("s3").put_object(Bucket=name, Key="lines/labels.jsonl", Body=lines.encode())
+    run = run_with(
+        table={"type": "dynamodb", "table": name},
+        csv={"type": "s3", "bucket": name, "prefix": "csv/"},
+        lines={"type": "s3", "bucket": name, "prefix": "lines/"},
+    )
+    return {each: source(run, each) for each in ("table", "csv", "lines")}
+
+
+@pytest.mark.parametrize("kind", ["table", "csv", "lines"])
+def test_labels_are_the_same_from_any_source(kind: str, sources: dict[str, Source]) -> None:
+    assert labels(sources[kind], pd.Series(["a", "b", "c", "x"])).to_dict() == {"a": 0, "b": 1}
+
+
+@pytest.mark.parametrize("kind", ["table", "csv", "lines"])
+def test_what_a_source_does_not_have_is_named(kind: str, sources: dict[str, Source]) -> None:
+    with pytest.raises(DataError, match="temperature"):
+        sources[kind].read("labels", ["record_id", "temperature"])
+
+
+def test_a_relation_that_is_not_there_is_named(sources: dict[str, Source]) -> None:
+    with pytest.raises(DataError, match=r"csv/sensors\.…: expected exactly one of csv, csv\.gz, .*found none"):
+        sources["csv"].read("sensors", ["record_id"])
+
+
+def test_a_table_that_is_not_there_is_named(endpoint: str) -> None:
+    missing = source(run_with(it={"type": "dynamodb", "table": "nowhere", "index": "time"}), "it")
+    with pytest.raises(DataError, match="dynamodb nowhere index time: the data store cannot be reached"):
+        missing.read("labels", ["record_id"])
+
+
+def test_a_source_that_the_twin_does_not_know_is_named() -> None:
+    with pytest.raises(DataError, match=r"data source moon: expected one that the twin knows \(plant\)"):
+        source(run_with(plant={"type": "s3", "bucket": "b"}), "moon")
+
+
+def test_a_workgroup_is_asked_without_a_user() -> None:
+    api = FakeDataApi([[row("a", 0)]])
+    Redshift(api, database="d", workgroup="wg").read("labels", ["record_id", "label"])
+    assert api.request == {"WorkgroupName": "wg", "Database": "d", "Sql": "select record_id, label from labels"}
+
+
+def test_names_never_become_sql() -> None:
+    store = Redshift(FakeDataApi([]), cluster="c", database="d", db_user="u")
+    with pytest.raises(DataError, match="expected names like record_id, got labels; drop table labels"):
+        store.read("labels; drop table labels", ["record_id"])

@@ -88,7 +88,7 @@ def create(aws: Aws, change: Change) -> None:
             MetadataOptions=_metadata_options(instance),
             BlockDeviceMappings=[{"DeviceName": image["RootDeviceName"], "Ebs": volume}],
             UserData=instance.user_data,
-            TagSpecifications=ec2.tagged(instance.kind, instance.tags, "volume"),
+            TagSpecifications=ec2.tagged(instance.kind, instance.tags, "volume", "network-interface"),
         ),
         _NOT_READY,
     )
