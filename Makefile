@@ -20,7 +20,7 @@ LINTED_PYTHON := module_utils library dispatch workflows edge sandbox plugins te
 NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports format bench bench-cloud lock
+.PHONY: test-faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports format bench bench-cloud lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ lint-imports:
 format: setup-dev ## put the Python code into its form
 	ruff check --fix-only $(LINTED_PYTHON)
 	ruff format $(LINTED_PYTHON)
+
+test-faults: setup-dev ## kill a creation of the cloud at 20 random points; about six minutes
+	@TWINOPS_KILLS=20 python -m pytest tests/sandbox/cloud/test_playbooks.py -k killed
 
 bench: setup-dev ## where the time, the AWS calls and the bytes of the demo go
 	@python tests/bench/demo.py

@@ -187,7 +187,7 @@ DRIFT: dict[str, tuple[Tamper, str]] = {
 
 @pytest.mark.parametrize("what", DRIFT)
 def test_what_is_changed_by_hand_is_seen_and_repaired(what: str, staging: Environment, aws: Aws) -> None:
-    check_drift(staging, aws, *DRIFT[what])
+    check_drift(staging, aws, *DRIFT[what], "observability", "notifications", "workflows")
 
 
 def test_a_no_op_reads_little(staging: Environment) -> None:
