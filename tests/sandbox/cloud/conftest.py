@@ -3,32 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-import boto3
 import pytest
-from twinops.aws import session
 
-from tests.sandbox.cloud.support import Deployment, Environment
+from tests.sandbox.cloud.support import Deployment, Environment, found_by_botocore
 from tests.sandbox.support import OwnSandbox
-
-
-@contextmanager
-def found_by_botocore(own: OwnSandbox) -> Iterator[None]:
-    """botocore's own chain finds the sandbox, as the play's ``environment:`` makes it; afterwards nobody's."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in own.settings.aws_environment.items():
-            patch.setenv(name, value)
-        forget_sessions()
-        yield
-    forget_sessions()
-
-
-def forget_sessions() -> None:
-    """Of another test's environment."""
-    session.session.cache_clear()
-    session.client.cache_clear()
-    boto3.DEFAULT_SESSION = None
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,15 @@ The resources are those of ``staging`` and ``production``, in the sandbox's acco
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import boto3
+import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from twinops import archives, desired
+from twinops.aws import session
 from twinops.aws.reconcile import Extent, reconcile, remove
 from twinops.aws.session import Aws
 from twinops.desired import DispatchCode, Estate
@@ -140,6 +144,24 @@ class Deployment:
     check: dict[str, Any]
     writes_of_check: list[str]
     created: dict[str, Any]
+
+
+@contextmanager
+def found_by_botocore(own: OwnSandbox) -> Iterator[None]:
+    """botocore's own chain finds the sandbox, as the play's ``environment:`` makes it; afterwards nobody's."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in own.settings.aws_environment.items():
+            patch.setenv(name, value)
+        forget_sessions()
+        yield
+    forget_sessions()
+
+
+def forget_sessions() -> None:
+    """Of another test's environment."""
+    session.session.cache_clear()
+    session.client.cache_clear()
+    boto3.DEFAULT_SESSION = None
 
 
 def complete(part: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 from twinops.resources import Scope
 
-from tests.sandbox.cloud.support import CODE, LAYER, Deployment, Environment
+from tests.sandbox.cloud.support import CODE, LAYER, Deployment, Environment, found_by_botocore
 from tests.sandbox.support import OwnSandbox
 
 pytestmark = pytest.mark.sandbox
@@ -300,15 +300,17 @@ DENIED: dict[str, tuple[str, Act]] = {
 def seeded(own_sandbox: OwnSandbox, deployment: Deployment, aws: Callable[[str], Any]) -> Iterator[None]:
     """An object to read in staging, and a bucket of production to stay out of."""
     aws("s3").put_object(Bucket=deployment.environment.scope.names.bucket("data"), Key="decisions/seed", Body=b"x")
-    production = Environment(own_sandbox, "production")
-    buckets = production.resources("storage")
-    production.reconcile(buckets)
+    with found_by_botocore(own_sandbox):  # it is made before the fixtures of a test
+        production = Environment(own_sandbox, "production")
+        buckets = production.resources("storage")
+        production.reconcile(buckets)
     aws("s3").put_object(Bucket=production.scope.names.bucket("data"), Key="decisions/seed", Body=b"x")
     rule = deployment.environment.scope.names.rule("strangers")
     aws("events").put_rule(Name=rule, ScheduleExpression="rate(1 day)")
     yield
     aws("events").delete_rule(Name=rule)
-    production.remove(buckets)
+    with found_by_botocore(own_sandbox):
+        production.remove(buckets)
 
 
 @pytest.mark.parametrize("what", ALLOWED)
