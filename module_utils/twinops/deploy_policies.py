@@ -13,8 +13,6 @@ from .iam import Document, Statement, allow, document
 from .names import ENVIRONMENT_TAG
 from .resources import Scope
 
-DEPLOY = "deploy"
-
 BUCKETS = ("models", "reports", "data")
 
 NETWORK_TYPES = (
@@ -86,7 +84,11 @@ def access(scope: Scope) -> list[Statement]:
     return [
         # Neither has a narrower resource, and IAM is in no region.
         allow("SeeRolesAndPolicies", ["iam:GetAccountAuthorizationDetails", "iam:ListRoles"], ["*"]),
-        allow("SeeTagsOfPolicies", ["iam:ListPolicyTags"], [scope.policy_arn("*")]),
+        allow(
+            "SeeTagsOfPolicies",
+            ["iam:ListPolicyTags"],
+            [scope.policy_arn(policies.BOUNDARY), scope.policy_arn(policies.DATA_ACCESS)],
+        ),
         allow(
             "MakeRolesWithinBoundary",
             _iam("CreateRole", "PutRolePermissionsBoundary", "PutRolePolicy", "DeleteRolePolicy")
@@ -223,6 +225,13 @@ def twins(scope: Scope) -> list[Statement]:
     prefix = scope.names.prefix
     return [
         allow("KeepTwins", [f"sagemaker:{action}" for action in instances], [scope.twin_arn("*")]),
+        # SageMaker connects a twin to the VPC in the name of who makes it. Its interface has no tags when it is made.
+        allow(
+            "ConnectTwins",
+            ["ec2:CreateNetworkInterface"],
+            [scope.arn("ec2", f"{each}/*") for each in ("network-interface", "security-group", "subnet")],
+            {"StringEqualsIfExists": _has_our_tag(scope)["StringEquals"]},
+        ),
         allow("KeepScripts", scripts, [scope.arn("sagemaker", f"notebook-instance-lifecycle-config/{prefix}*")]),
     ]
 

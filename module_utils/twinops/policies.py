@@ -22,6 +22,7 @@ DEPLOYMENT_TWIN = "deployment-twin"
 DEVICE = "device"
 HOST = "host"
 
+DEPLOY = "deploy"
 BOUNDARY = "boundary"
 DATA_ACCESS = "data-access"
 

@@ -54,6 +54,7 @@ WITH_TAGS = {
 BESIDES = {
     "iam:PassRole",
     "route53:AssociateVPCWithHostedZone",
+    "ec2:CreateNetworkInterface",
     "lambda:GetFunctionConfiguration",
     "lambda:GetLayerVersion",
     "s3:ListBucket",

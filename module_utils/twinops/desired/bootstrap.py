@@ -58,17 +58,17 @@ def _deploy_role(estate: Estate, issuer: str, options: Options) -> tuple[Resourc
     scope, gitlab = estate.scope, options["gitlab"]
     documents = deploy_policies.by_part(scope)
     made = [
-        managed_policy(estate, PART, f"deploy-{part}", f"What deploying takes: {part}.", document)
+        managed_policy(estate, PART, f"{policies.DEPLOY}-{part}", f"What deploying takes: {part}.", document)
         for part, document in documents.items()
     ]
     subjects = [f"project_path:{gitlab['project']}:ref_type:branch:ref:{branch}" for branch in gitlab["branches"]]
     role = Role(
-        name=scope.names.role(deploy_policies.DEPLOY),
+        name=scope.names.role(policies.DEPLOY),
         tags=estate.tags(PART),
         description="The pipeline: deploys an environment of twinops, and nothing else.",
         trust=deploy_policies.trust(scope, issuer, gitlab["audience"], subjects),
         policies={},
-        attached=tuple(sorted(scope.policy_arn(f"deploy-{part}") for part in documents)),
+        attached=tuple(sorted(scope.policy_arn(f"{policies.DEPLOY}-{part}") for part in documents)),
         session_s=options["session_s"],
     )
     return (*made, role)

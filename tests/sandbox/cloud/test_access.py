@@ -175,6 +175,20 @@ def test_another_gitlab_leaves_the_first_as_an_orphan(
     production.remove(moved)
 
 
+def test_a_policy_of_an_earlier_commit_goes_from_the_role_that_has_it(
+    production: Environment, aws: Aws, bootstrapped: tuple[Resource, ...]
+) -> None:
+    scope, tags = production.scope, [{"Key": key, "Value": value} for key, value in production.scope.names.tags.items()]
+    name = scope.names.policy("deploy-earlier")
+    arn = aws("iam").create_policy(PolicyName=name, PolicyDocument=ANYTHING, Tags=tags)["Policy"]["Arn"]
+    aws("iam").attach_role_policy(RoleName=scope.names.role("deploy"), PolicyArn=arn)
+    seen = production.reconcile(bootstrapped, apply=False, parts=("bootstrap",))
+    assert seen["orphans"] == [{"kind": "managed_policy", "name": name}]
+    pruned = production.reconcile(bootstrapped, parts=("bootstrap",), prune=True)["changes"]
+    assert [(each["action"], each["kind"]) for each in pruned] == [("delete", "managed_policy"), ("update", "role")]
+    assert production.reconcile(bootstrapped, parts=("bootstrap",))["changes"] == []
+
+
 def test_an_interrupted_bootstrap_is_completed(production: Environment, aws: Aws) -> None:
     """What a run leaves that was killed after the first call of each creation."""
     scope, resources = production.scope, made(production)

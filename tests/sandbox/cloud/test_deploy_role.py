@@ -37,6 +37,8 @@ QUICK = {"edge_gate_bake_s": 10}
 WITHOUT_TWINS = {"twins_instances": []}
 
 UNSEEN = {
+    "ConnectTwins": "the sandbox's SageMaker makes the interface by itself: AWS makes it in the caller's name "
+    "(SageMaker's developer guide, API permissions: CreateNotebookInstance with a VPC)",
     "NameEndpoints": "the sandbox has no Route 53: AWS asks for it where an endpoint gets the service's own name",
 }
 """Statements that the sandbox cannot show to be needed, and why AWS needs them."""

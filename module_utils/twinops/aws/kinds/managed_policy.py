@@ -6,10 +6,11 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
+from ... import policies
+from ...iam import canonical
 from ...plan import Change, Observed
-from ...policies import canonical
 from ...resources import ManagedPolicy
-from ..owned import Owned, owned_by_tags
+from ..owned import Owned
 from ..session import Aws, absent_as_none
 from . import authorization
 from .tags import as_pairs, from_pairs
@@ -32,13 +33,14 @@ def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
 
 
 def list_owned(aws: Aws) -> list[Owned]:
-    listed, prefix = authorization.policies(aws), aws.scope.names.prefix
-    ours = [policy for name, policy in listed.items() if name.startswith(prefix)]
-    found = [
-        owned_by_tags(aws, (ManagedPolicy.kind, policy["PolicyName"]), its)
-        for policy, its in zip(ours, aws.each(lambda policy: _tags(aws, policy["Arn"]), ours))
-    ]
-    return [each for each in found if each]
+    """By the names that we give: only the tags of those that a part declares are worth a call each."""
+    names = aws.scope.names
+    ours = {names.policy(policies.DATA_ACCESS): "data_access", names.policy(policies.BOUNDARY): "bootstrap"}
+    deploy = names.policy(policies.DEPLOY) + "-"
+    parts = {
+        name: ours.get(name, "bootstrap" if name.startswith(deploy) else "") for name in authorization.policies(aws)
+    }
+    return [Owned((ManagedPolicy.kind, name), part, "") for name, part in parts.items() if part]
 
 
 def _observed(aws: Aws, policy: Mapping[str, Any]) -> Observed:
@@ -57,7 +59,7 @@ def _number(version: str) -> int:
 
 
 def _tags(aws: Aws, arn: str) -> dict[str, str]:
-    return aws.once(f"tags of {arn}", lambda: from_pairs(aws.client("iam").list_policy_tags(PolicyArn=arn)["Tags"]))
+    return from_pairs(aws.client("iam").list_policy_tags(PolicyArn=arn)["Tags"])
 
 
 def create(aws: Aws, change: Change) -> None:
@@ -88,7 +90,11 @@ def update(aws: Aws, change: Change) -> None:
 
 
 def delete(aws: Aws, change: Change) -> None:
+    """AWS keeps a policy that a role still has: one of an earlier commit, say, or what somebody attached by hand."""
     iam, handles = aws.client("iam"), cast(Observed, change.observed).handles
+    for name, role in authorization.roles(aws).items():
+        if handles["arn"] in [each["PolicyArn"] for each in role.get("AttachedManagedPolicies", [])]:
+            absent_as_none(iam.detach_role_policy, _MISSING, RoleName=name, PolicyArn=handles["arn"])
     for version in handles["replaced"]:
         absent_as_none(iam.delete_policy_version, _MISSING, PolicyArn=handles["arn"], VersionId=version)
     absent_as_none(iam.delete_policy, _MISSING, PolicyArn=handles["arn"])
