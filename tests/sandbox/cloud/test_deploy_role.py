@@ -210,9 +210,7 @@ def test_what_the_sandbox_cannot_show_is_really_unseen(sid: str, life: Life) -> 
     assert not [each for each in life.decisions if sid in each["allowed_by"]]
 
 
-@pytest.mark.parametrize(
-    "sid", ["PassDispatch", "MakeRolesWithinBoundary", "MakeInOwnNetwork", "KeepLedger", "KeepKeys"]
-)
+@pytest.mark.parametrize("sid", ["PassDispatch", "MakeRolesWithinBoundary", "MakeInOwnNetwork"])
 def test_really_without_it_the_pipeline_fails_and_says_why(sid: str, life: Life) -> None:
     """On the endpoint itself: the statement is taken from the policy, and put back by the administrator."""
     pipeline, iam = life.pipeline, life.pipeline.sandbox.client("iam")

@@ -6,6 +6,8 @@ from typing import Any
 
 from ..session import Aws
 
+_MEMORY = "roles and policies"
+
 
 def roles(aws: Aws) -> dict[str, dict[str, Any]]:
     """Name -> RoleDetail of IAM's GetAccountAuthorizationDetails, with documents decoded."""
@@ -17,9 +19,14 @@ def policies(aws: Aws) -> dict[str, dict[str, Any]]:
     return {policy["PolicyName"]: policy for page in _pages(aws) for policy in page["Policies"]}
 
 
+def forget(aws: Aws) -> None:
+    """Let the next question be asked again, because roles were changed."""
+    aws.forget(_MEMORY)
+
+
 def _pages(aws: Aws) -> list[dict[str, Any]]:
     def read() -> list[dict[str, Any]]:
         pages = aws.client("iam").get_paginator("get_account_authorization_details")
         return list(pages.paginate(Filter=["Role", "LocalManagedPolicy"], PaginationConfig={"PageSize": 1000}))
 
-    return aws.once("roles and policies", read)
+    return aws.once(_MEMORY, read)

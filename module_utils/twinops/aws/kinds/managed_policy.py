@@ -90,11 +90,19 @@ def update(aws: Aws, change: Change) -> None:
 
 
 def delete(aws: Aws, change: Change) -> None:
-    """AWS keeps a policy that a role still has: one of an earlier commit, say, or what somebody attached by hand."""
+    """AWS keeps a policy that a role still has: one of an earlier commit, or what somebody attached by hand."""
     iam, handles = aws.client("iam"), cast(Observed, change.observed).handles
-    for name, role in authorization.roles(aws).items():
-        if handles["arn"] in [each["PolicyArn"] for each in role.get("AttachedManagedPolicies", [])]:
-            absent_as_none(iam.detach_role_policy, _MISSING, RoleName=name, PolicyArn=handles["arn"])
     for version in handles["replaced"]:
         absent_as_none(iam.delete_policy_version, _MISSING, PolicyArn=handles["arn"], VersionId=version)
-    absent_as_none(iam.delete_policy, _MISSING, PolicyArn=handles["arn"])
+    try:
+        absent_as_none(iam.delete_policy, _MISSING, PolicyArn=handles["arn"])
+    except iam.exceptions.DeleteConflictException:
+        _detach(aws, handles["arn"])
+        absent_as_none(iam.delete_policy, _MISSING, PolicyArn=handles["arn"])
+
+
+def _detach(aws: Aws, arn: str) -> None:
+    authorization.forget(aws)
+    for name, role in authorization.roles(aws).items():
+        if arn in [each["PolicyArn"] for each in role.get("AttachedManagedPolicies", [])]:
+            absent_as_none(aws.client("iam").detach_role_policy, _MISSING, RoleName=name, PolicyArn=arn)
