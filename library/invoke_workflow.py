@@ -10,6 +10,7 @@ description:
   - Puts an event on the bus that the workflow's pattern matches, so that everything happens as it always does; other
     workflows with the same pattern start as well.
   - Or calls the backup function with the payload that a rule would have made, which starts exactly this workflow.
+  - Or repeats a past run, with its commit and parameters, by the backup function as well.
   - Waits, if asked to, until the ledger shows how the run ended. A run that fails makes this module fail.
 options:
   env:
@@ -18,9 +19,11 @@ options:
     required: true
     choices: [sandbox, staging, production]
   workflow:
-    description: Name of the workflow, which is its folder below C(workflows/).
+    description: Name of the workflow, which is its folder below C(workflows/). Either this or O(rerun).
     type: str
-    required: true
+  rerun:
+    description: Id of a run that has ended, to be repeated.
+    type: str
   repository:
     description: Root of the work tree that has C(workflows/).
     type: path
@@ -33,13 +36,14 @@ options:
     default: auto
     choices: [auto, event, backup]
   parameters:
-    description: Values that override the defaults of the spec.
+    description: Values that override the defaults of the spec. A run that is repeated has those that it had.
     type: dict
     default: {}
   git_sha:
-    description: Commit to run with O(via=backup). An event runs the commit that is deployed.
+    description:
+      - Commit to run with O(via=backup). An event runs the commit that is deployed.
+      - Required with O(workflow).
     type: str
-    required: true
   wait_timeout:
     description: Seconds to wait for the end of the run; V(0) does not wait at all.
     type: int
@@ -72,9 +76,20 @@ EXAMPLES = r"""
     git_sha: 0123456789abcdef0123456789abcdef01234567
     parameters: {lookback_h: 168}
     wait_timeout: 900
+
+- name: Repeat a run that failed
+  invoke_workflow:
+    env: staging
+    rerun: b75a5783eb21ab2a07b72d89
+    repository: "{{ playbook_dir | dirname }}"
 """
 
 RETURN = r"""
+workflow:
+  description: The workflow that was started.
+  returned: success
+  type: str
+  sample: model_evaluation
 via:
   description: How it was started, V(event) or V(backup).
   returned: success
@@ -92,18 +107,15 @@ run:
   sample: {run_id: b75a5783eb21ab2a07b72d89, state: SUCCEEDED, exit_code: 0, duration_s: 5.2}
 """
 
-import json
-import time
-import uuid
 from pathlib import Path
 
 import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.twinops import runs
-from ansible.module_utils.twinops.aws.ledger import Ledger
+from ansible.module_utils.twinops.aws.invoke import Hand
 from ansible.module_utils.twinops.aws.session import client
 from ansible.module_utils.twinops.errors import TwinopsError
-from ansible.module_utils.twinops.names import ENVIRONMENTS, Names
+from ansible.module_utils.twinops.names import ENVIRONMENTS
 from ansible.module_utils.twinops.spec import Workflow, matching_event, merge_parameters, parse_workflow
 
 try:
@@ -113,18 +125,17 @@ except ImportError:  # session.py has said so, by raising, before this matters
 
 SPEC = {
     "env": {"type": "str", "required": True, "choices": list(ENVIRONMENTS)},
-    "workflow": {"type": "str", "required": True},
+    "workflow": {"type": "str"},
+    "rerun": {"type": "str"},
     "repository": {"type": "path", "required": True},
     "via": {"type": "str", "default": "auto", "choices": ["auto", "event", "backup"]},
     "parameters": {"type": "dict", "default": {}},
-    "git_sha": {"type": "str", "required": True},
+    "git_sha": {"type": "str"},
     "wait_timeout": {"type": "int", "default": 0},
     "region": {"type": "str"},
     "profile": {"type": "str"},
     "endpoint_url": {"type": "str"},
 }
-
-POLL_S = 1
 
 
 def load(repository: str, name: str) -> Workflow:
@@ -140,80 +151,49 @@ def load(repository: str, name: str) -> Workflow:
     return parse_workflow(data, where, {path.name for path in folder.iterdir()})
 
 
-def put_event(params: dict, workflow: Workflow) -> str:
-    """Put an event that the workflow's pattern matches; its id."""
-    event = matching_event(workflow)
-    entry = {
-        "Source": event["source"],
-        "DetailType": event["detail-type"],
-        "Detail": json.dumps({**event["detail"], "parameters": params["parameters"]}),
-    }
-    answer = aws("events", params).put_events(Entries=[entry])["Entries"][0]
-    if "EventId" not in answer:
-        raise TwinopsError(f"events: PutEvents: {answer.get('ErrorCode')}: {answer.get('ErrorMessage')}")
-    return answer["EventId"]
-
-
-def call_backup(params: dict, workflow: Workflow) -> str:
-    """Call the backup function, asynchronously: what it cannot start ends in its dead-letter queue. The event's id."""
-    event_id = str(uuid.uuid4())
-    payload = {
-        "workflow": workflow.name,
-        "event_id": event_id,
-        "time": runs.now(),
-        "detail-type": "Started by hand",
-        "detail": {"parameters": params["parameters"]},
-        "git_sha": params["git_sha"],
-        "timeout_s": workflow.timeout_s,
-        "idempotent": workflow.idempotent,
-    }
-    function = Names(params["env"]).function("backup")
-    aws("lambda", params).invoke(FunctionName=function, InvocationType="Event", Payload=json.dumps(payload).encode())
-    return event_id
-
-
-def await_end(params: dict, workflow: Workflow, event_id: str) -> dict:
-    """The run of an event once it has ended. Raises TwinopsError when it fails or takes longer than is waited for."""
-    ledger = Ledger(Names(params["env"]).ledger, aws("dynamodb", params))
-    deadline = time.monotonic() + params["wait_timeout"]
-    run = None
-    while True:
-        run = next((one for one in ledger.runs(limit=50) if is_run_of(one, workflow, event_id)), None)
-        if run and run["state"] in runs.FINISHED | {runs.LOST}:
-            return run
-        if time.monotonic() > deadline:
-            state = run["state"] if run else "not in the ledger yet"
-            raise TwinopsError(f"{workflow.name}: expected its end within {params['wait_timeout']} s, it is {state}")
-        time.sleep(POLL_S)
-
-
-def is_run_of(run: dict, workflow: Workflow, event_id: str) -> bool:
-    return (run["workflow"], run["event_id"]) == (workflow.name, event_id)
-
-
-def aws(service: str, params: dict) -> object:
-    return client(service, **{option: params[option] for option in ("region", "profile", "endpoint_url")})
-
-
-def invoke(params: dict, *, check_mode: bool) -> dict:
+def start(params: dict, hand: Hand, *, check_mode: bool) -> dict:
+    """Start a workflow; how it was started, its name and the id of its event, unless only checked."""
     workflow = load(params["repository"], params["workflow"])
     merge_parameters(workflow, params["parameters"])
     via = params["via"]
     if via == "auto":
         via = "event" if workflow.event else "backup"
+    started = {"via": via, "workflow": workflow.name}
     if check_mode:
         if via == "event":
             matching_event(workflow)
-        return {"changed": True, "via": via}
-    event_id = put_event(params, workflow) if via == "event" else call_backup(params, workflow)
-    result = {"changed": True, "via": via, "event_id": event_id}
-    if params["wait_timeout"]:
-        result["run"] = await_end(params, workflow, event_id)
+        return started
+    if via == "event":
+        return {**started, "event_id": hand.put_event(workflow, params["parameters"])}
+    return {**started, "event_id": hand.call_backup(workflow, params["parameters"], params["git_sha"])}
+
+
+def repeat(params: dict, hand: Hand, *, check_mode: bool) -> dict:
+    if check_mode:
+        return {"via": "backup", "workflow": hand.ended_run(params["rerun"])["workflow"]}
+    past, event_id = hand.repeat(params["rerun"])
+    return {"via": "backup", "workflow": past["workflow"], "event_id": event_id}
+
+
+def invoke(params: dict, *, check_mode: bool) -> dict:
+    access = {option: params[option] for option in ("region", "profile", "endpoint_url")}
+    hand = Hand(params["env"], lambda service: client(service, **access))
+    started = (repeat if params["rerun"] else start)(params, hand, check_mode=check_mode)
+    result = {"changed": True, **started}
+    if params["wait_timeout"] and not check_mode:
+        name, event_id = started["workflow"], started["event_id"]
+        result["run"] = hand.await_end(lambda: hand.run_of(name, event_id), what=name, timeout_s=params["wait_timeout"])
     return result
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec=SPEC,
+        supports_check_mode=True,
+        required_one_of=[("workflow", "rerun")],
+        mutually_exclusive=[("workflow", "rerun")],
+        required_by={"workflow": "git_sha"},
+    )
     try:
         result = invoke(module.params, check_mode=module.check_mode)
     except (TwinopsError, BotoCoreError, ClientError) as error:

@@ -134,7 +134,7 @@ def dispatch(scope: Scope) -> Document:
                 _sagemaker("CreatePresignedNotebookInstanceUrl", "DescribeNotebookInstance", "StartNotebookInstance"),
                 [scope.twin_arn("deployment")],
             ),
-            allow("HandOverToBackup", ["lambda:InvokeFunction"], [scope.function_arn("backup")]),
+            allow("HandOver", ["lambda:InvokeFunction"], [scope.function_arn(each) for each in ("backup", "watchdog")]),
             allow("Notify", ["sns:Publish"], [scope.topic_arn]),
             use_key(scope, "Decrypt", "GenerateDataKey", via=("sns",)),
             _put_metrics(scope),

@@ -1,8 +1,13 @@
 """Runs of workflows: their identity, their states, and which step may follow which.
 
-A run goes ``CLAIMED -> RUNNING -> SUCCEEDED | FAILED | TIMED_OUT | LOST``. A **claim** is what makes an event start
-one run only; its **epoch** is a fencing number: whoever acts for an older epoch has been given up on and is refused.
-``LOST -> CLAIMED`` (epoch + 1) is for workflows that say they are idempotent. See docs/interfaces.md, "Ledger".
+    CLAIMED -> RUNNING -> SUCCEEDED | FAILED | TIMED_OUT | CANCELLED | LOST
+    CLAIMED -> QUEUED -> CLAIMED       it waits for a run of the same workflow
+    CLAIMED -> SKIPPED                 it may not run beside that one
+    CLAIMED -> FAILED                  nobody could start it
+    LOST -> CLAIMED (epoch + 1)        its workflow says it is idempotent
+
+A **claim** is what makes an event start one run only; its **epoch** is a fencing number: whoever acts for an older
+epoch has been given up on and is refused. See docs/interfaces.md, "Ledger".
 """
 
 from __future__ import annotations
@@ -14,31 +19,40 @@ from datetime import datetime, timezone
 from typing import Any, TypedDict
 
 CLAIMED = "CLAIMED"
+QUEUED = "QUEUED"
+SKIPPED = "SKIPPED"
 RUNNING = "RUNNING"
 SUCCEEDED = "SUCCEEDED"
 FAILED = "FAILED"
 TIMED_OUT = "TIMED_OUT"
+CANCELLED = "CANCELLED"
 LOST = "LOST"
 
-FINISHED = frozenset({SUCCEEDED, FAILED, TIMED_OUT})
+FINISHED = frozenset({SUCCEEDED, FAILED, TIMED_OUT, CANCELLED, SKIPPED})
 ACKNOWLEDGED = FINISHED | {RUNNING}
 
 TRANSITIONS: Mapping[str, frozenset[str]] = {
-    CLAIMED: frozenset({RUNNING}),
-    RUNNING: FINISHED | {LOST},
+    CLAIMED: frozenset({RUNNING, QUEUED, SKIPPED, CANCELLED, FAILED}),
+    QUEUED: frozenset({CLAIMED, CANCELLED}),
+    RUNNING: frozenset({SUCCEEDED, FAILED, TIMED_OUT, CANCELLED, LOST}),
     LOST: frozenset({CLAIMED}),
-    SUCCEEDED: frozenset(),
-    FAILED: frozenset(),
-    TIMED_OUT: frozenset(),
+    **{state: frozenset() for state in FINISHED},
 }
+
+ALLOW = "allow"
+QUEUE = "queue"
+FORBID = "forbid"
+CONCURRENCY = (FORBID, QUEUE, ALLOW)
+"""What happens to a run while another one of its workflow is at work: it is skipped, it waits, it starts as well."""
+
+ADMITTED = "ADMITTED"
+"""Not a state: the answer to whether a claimed run may start now."""
 
 SCHEDULED_EVENT = "Scheduled Event"
 """``detail-type`` of what EventBridge sends for a schedule."""
 
 
-class Claim(TypedDict):
-    """What identifies a run and is known before it starts."""
-
+class _Claim(TypedDict):
     run_id: str
     workflow: str
     git_sha: str
@@ -47,6 +61,16 @@ class Claim(TypedDict):
     """JSON text: only what the event overrides; defaults belong to the commit."""
     timeout_s: int
     idempotent: bool
+    concurrency: str
+    """What happens while another run of the workflow is at work, of :data:`CONCURRENCY`."""
+    log_group: str
+
+
+class Claim(_Claim, total=False):
+    """What identifies a run and is known before it starts."""
+
+    rerun_of: str
+    """Id of the run that it repeats, with the same commit and parameters."""
 
 
 class Run(Claim, total=False):
@@ -58,19 +82,33 @@ class Run(Claim, total=False):
     """Request id of the Lambda that is ringing for this claim; absent once it gave up, so that a retry may go on."""
     runner: str
     """Random id of the run-once that took the run; tells a repeated write from a second runner."""
-    alerted_at: str
-    """When somebody was mailed that the run does not start, or that it is lost."""
+    unmailed: bool
+    """There from the end of the run until somebody was mailed how it ended."""
+    cancelled_by: str
+    """Who asked for its end."""
     claimed_at: str
+    called_at: str
+    """When its turn came, after it had waited for another run."""
     started_at: str
     ended_at: str
     heartbeat_at: str
     exit_code: int
     duration_s: float
-    log_group: str
     log_stream: str
+    """Of the latest attempt; absent if none has started."""
     report_bucket: str
     report_key: str
     reason: str
+
+
+class Turn(TypedDict, total=False):
+    """Whose turn it is, of a workflow that does not allow runs beside each other."""
+
+    workflow: str
+    holder: str
+    """Id of the run at work; absent when there is none."""
+    queue: list[str]
+    """Ids of the runs that wait, the first to come first."""
 
 
 def run_id(*, workflow: str, occasion: str, parameters: Mapping[str, Any], git_sha: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from . import data_sources
 from .errors import SpecError
+from .runs import CONCURRENCY, QUEUE
 from .schedule import rate_h, schedule_mistake
 
 ENTRYPOINTS = ("run.py", "notebook.ipynb")
@@ -30,7 +31,7 @@ LONGEST_MISSING_H = 7 * 24
 """An alarm of CloudWatch looks back seven days at most (PutMetricAlarm, ``EvaluationPeriods``)."""
 _MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _REQUIRED = ("description", "owner", "entrypoint", "timeout_s")
-_OPTIONAL = ("schedule", "event", "parameters", "idempotent", "report", "alarms", "data_sources")
+_OPTIONAL = ("schedule", "event", "parameters", "idempotent", "concurrency", "report", "alarms", "data_sources")
 _EVENT_FIELDS = ("source", "detail-type", "detail", "account", "region", "resources", "time", "id", "version")
 _EVENT_FILTERS = (
     "prefix",
@@ -81,6 +82,8 @@ class Workflow:
     event: Mapping[str, Any] | None = None
     parameters: tuple[Parameter, ...] = ()
     idempotent: bool = False
+    concurrency: str = QUEUE
+    """What happens while another run of it is at work: forbid (skipped), queue (waits) or allow (starts as well)."""
     report: Report = field(default_factory=Report)
     alarms: Alarms = field(default_factory=Alarms)
     data_sources: tuple[str, ...] = ()
@@ -110,6 +113,7 @@ def parse_workflow(data: object, where: str, files: Collection[str]) -> Workflow
             for name, parameter in data.get("parameters", {}).items()
         ),
         idempotent=data.get("idempotent", False),
+        concurrency=data.get("concurrency", QUEUE),
         report=Report(**data.get("report", {})),
         alarms=_alarms(data.get("alarms", {})),
         data_sources=tuple(data.get("data_sources", ())),
@@ -229,6 +233,11 @@ def _check_timeout(value: object, _files: Collection[str]) -> Iterator[str]:
 def _check_idempotent(value: object, _files: Collection[str]) -> Iterator[str]:
     if not isinstance(value, bool):
         yield f": expected true or false, got {value!r}"
+
+
+def _check_concurrency(value: object, _files: Collection[str]) -> Iterator[str]:
+    if value not in CONCURRENCY:
+        yield f": expected one of {_names(CONCURRENCY)}, got {value!r}"
 
 
 def _check_schedule(value: object, _files: Collection[str]) -> Iterator[str]:
@@ -365,6 +374,7 @@ _CHECKS = {
     "parameters": _check_parameters,
     "timeout_s": _check_timeout,
     "idempotent": _check_idempotent,
+    "concurrency": _check_concurrency,
     "report": _check_report,
     "alarms": _check_alarms,
     "data_sources": _check_data_sources,

@@ -1,8 +1,8 @@
 """What a watchdog makes of a run that does not get on. Pure: no I/O; the time is an argument.
 
-Three times in the life of a run nobody but the ledger knows that something is wrong: its claim is never answered, its
-heartbeat stops, or it goes on for ever. Clocks of a twin and of a Lambda may differ by ten minutes; every limit here
-leaves room for that, since a run that lives must never be taken for lost.
+Nobody but the ledger knows that something is wrong when a claim is never answered, a heartbeat stops, a run goes on for
+ever, whoever ended it died before the mail, or before the next one had its turn. Clocks of a twin and of a Lambda may
+differ by ten minutes; every limit here leaves room for that, since a run that lives must never be taken for lost.
 """
 
 from __future__ import annotations
@@ -15,10 +15,16 @@ from .runs import Run
 
 CLAIM_ANSWERED_WITHIN_S = 15 * 60
 """Two attempts of the dispatcher and two of the backup, a minute each, with Lambda's pauses between them."""
+RELEASED_FOR_S = 5 * 60
+"""After which a claim that its dispatcher gave up is not Lambda's any more: the twin is starting, say."""
+STARTED_WITHIN_S = 3600
+"""After which a run that nobody could start is given up: who waits for it has to know."""
 HEARTBEAT_SILENCE_S = 15 * 60
 """Thirty heartbeats."""
 BEYOND_TIMEOUT_S = 3600
 """What a run may take besides its script: the environment (30 minutes), its outputs, a ledger that is away."""
+MAILED_WITHIN_S = 15 * 60
+"""How long whoever ended a run may take to mail it."""
 MOST_EPOCHS = 3
 """A run that is lost again and again is repeated up to this attempt: it may be what breaks the twin."""
 LOOK_BACK_S = 24 * 3600
@@ -27,18 +33,21 @@ LOOK_BACK_S = 24 * 3600
 LEAVE = "leave"
 LOSE = "lose"
 HAND_OVER = "hand over"
+GIVE_UP = "give up"
+MAIL = "mail"
+END_TURN = "end turn"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """``action``: LEAVE it; mark it lost (LOSE) and then judge it again; have the backup start it (HAND_OVER).
+    """``action``: LEAVE it; mark it lost (LOSE) and then judge it again; have the backup start it (HAND_OVER); say that
+    nobody could start it (GIVE_UP); MAIL how it ended; let the next run have its turn (END_TURN).
 
-    ``mail``: somebody has to be told of a lost run, and has not been. ``reason`` says what happened to the run.
+    ``reason`` says what happened to the run.
     """
 
     action: str
     reason: str = ""
-    mail: bool = False
 
 
 def judge(run: Run, now: datetime) -> Verdict:
@@ -49,9 +58,19 @@ def judge(run: Run, now: datetime) -> Verdict:
     if state == runs.RUNNING:
         reason = _stopped(run, now)
         return Verdict(LOSE, reason) if reason else Verdict(LEAVE)
-    if state == runs.LOST:
-        again = HAND_OVER if is_repeated(run) else LEAVE
-        return Verdict(again, run.get("reason", "it was lost"), mail="alerted_at" not in run)
+    if state == runs.LOST and is_repeated(run):
+        return Verdict(HAND_OVER, run.get("reason", "it was lost"))
+    if run.get("unmailed") and (state == runs.LOST or _age_s(run["ended_at"], now) >= MAILED_WITHIN_S):
+        return Verdict(MAIL, "it ended and nobody was told")
+    return Verdict(LEAVE)
+
+
+def judge_turn(holder: Run | None) -> Verdict:
+    """What is to be done about a turn that this run has; ``None``: the ledger does not know it."""
+    if holder is None or holder["state"] in runs.FINISHED or (holder["state"] == runs.LOST and not is_repeated(holder)):
+        return Verdict(END_TURN, "its turn is over")
+    if holder["state"] == runs.QUEUED:
+        return Verdict(HAND_OVER, "its turn has come, and nobody has started it")
     return Verdict(LEAVE)
 
 
@@ -61,11 +80,14 @@ def is_repeated(run: Run) -> bool:
 
 
 def _judge_claim(run: Run, now: datetime) -> Verdict:
-    """Where somebody was mailed that the run does not start, it is that person's; else nobody knows of it."""
-    age_s = _age_s(run["claimed_at"], now)
-    if "alerted_at" in run or age_s < CLAIM_ANSWERED_WITHIN_S:
-        return Verdict(LEAVE)
-    return Verdict(HAND_OVER, f"nobody started it within {CLAIM_ANSWERED_WITHIN_S // 60} minutes of its claim")
+    age_s = _age_s(run.get("called_at", run["claimed_at"]), now)
+    if age_s >= STARTED_WITHIN_S:
+        return Verdict(GIVE_UP, f"nobody could start it within {STARTED_WITHIN_S // 60} minutes")
+    if "dispatcher" not in run and age_s >= RELEASED_FOR_S:
+        return Verdict(HAND_OVER, "whoever tried to start it gave up, because the twin was not in service")
+    if age_s >= CLAIM_ANSWERED_WITHIN_S:
+        return Verdict(HAND_OVER, f"nobody started it within {CLAIM_ANSWERED_WITHIN_S // 60} minutes of its claim")
+    return Verdict(LEAVE)
 
 
 def _stopped(run: Run, now: datetime) -> str:

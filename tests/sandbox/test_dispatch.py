@@ -23,7 +23,7 @@ from twinops.aws.ledger import Ledger
 from twinops.names import Names
 from twinops.runs import FINISHED, Run, timestamp
 
-from dispatch.handler import claim_of
+from dispatch.claims import claim_of
 from sandbox.settings import ACCOUNT, CLONE, load
 from tests.sandbox.support import OwnSandbox, eventually
 
@@ -96,13 +96,13 @@ class Dispatching:
         self.ledger = Ledger(NAMES.ledger, own.client("dynamodb"))
         self.home = own.settings.home / "notebooks" / NAMES.twin("deployment")
 
-    def playbook(self, name: str, *variables: str) -> subprocess.CompletedProcess[str]:
+    def playbook(self, name: str, *variables: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [Path(sys.executable).with_name("ansible-playbook"), f"playbooks/{name}.yml", "-l", "sandbox"]
             + [word for variable in variables for word in ("-e", variable)],
             cwd=CLONE, env=self.own.environment, check=False, capture_output=True, text=True, timeout=400,
         )  # fmt: skip
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+        assert (done.returncode == 0) == ok, done.stdout[-4000:] + done.stderr[-2000:]
         return done
 
     def put_event(self, what: str = "Probe", **parameters: Any) -> str:
@@ -125,6 +125,7 @@ class Dispatching:
             "git_sha": head.stdout.strip(),
             "timeout_s": 6,
             "idempotent": False,
+            "concurrency": "queue",
         }
 
     def run_of(self, event_id: str) -> Run | None:
@@ -338,15 +339,14 @@ def test_a_stopped_twin_is_started_and_the_backup_runs_it(dispatching: Dispatchi
 
 
 def put_into_ledger(dispatching: Dispatching, payload: dict[str, Any], *, heartbeat: bool) -> str:
-    """A run whose dispatcher, or twin, has not been heard of for an hour; its id."""
-    claim, ledger = claim_of(payload), dispatching.ledger
+    """A run whose dispatcher, or twin, has not been heard of for half an hour; its id."""
+    claim, ledger = claim_of(payload, "sandbox"), dispatching.ledger
     assert ledger.claim(claim, dispatcher="one that died") == 1
     if heartbeat:
-        log = {"log_group": NAMES.workflow_log_group("probe"), "log_stream": f"{claim['run_id']}/1"}
-        assert ledger.start(claim["run_id"], 1, runner="one that died", **log)
-    an_hour_ago = timestamp(datetime.now(timezone.utc) - timedelta(hours=1))
-    aged = {"heartbeat_at" if heartbeat else "claimed_at": an_hour_ago}
-    assert ledger._update_run(claim["run_id"], aged, condition="attribute_exists(pk)", values={})
+        assert ledger.start(claim["run_id"], 1, runner="one that died", log_stream=f"{claim['run_id']}/1")
+    long_ago = timestamp(datetime.now(timezone.utc) - timedelta(minutes=30))
+    aged = {"heartbeat_at" if heartbeat else "claimed_at": long_ago}
+    assert ledger._change_run(claim["run_id"], aged, condition="attribute_exists(pk)", values={})
     return str(claim["run_id"])
 
 
@@ -369,8 +369,39 @@ def test_a_run_whose_twin_died_is_repeated_if_it_may_be(dispatching: Dispatching
     run = dispatching.end_of(payload["event_id"])
     assert (run["state"], run["epoch"], run.get("reason")) == ("SUCCEEDED", 2, None)
     assert dispatching.effects("died") == 1
-    mails = eventually(lambda: two if len(two := dispatching.mails_about(run)) == 2 else None)
-    assert any("Subject: [twinops sandbox] probe: lost" in mail for mail in mails)
+    (mail,) = dispatching.mails_about(run)
+    assert "attempt 2" in mail, "one mail about a run, when it has ended for good"
+
+
+def test_runs_of_one_workflow_wait_for_each_other(dispatching: Dispatching) -> None:
+    events = [dispatching.put_event(mark=f"turn-{number}", sleep_s=1) for number in range(3)]
+    runs = sorted((dispatching.end_of(event) for event in events), key=lambda run: run["started_at"])
+    assert [run["state"] for run in runs] == ["SUCCEEDED"] * 3
+    for before, after in zip(runs, runs[1:]):
+        assert before["ended_at"] < after["started_at"]
+        assert before["claimed_at"] < after["claimed_at"]
+    assert [dispatching.effects(f"turn-{number}") for number in range(3)] == [1, 1, 1]
+
+
+def test_one_that_waits_is_cancelled_by_hand(dispatching: Dispatching) -> None:
+    at_work = dispatching.put_event(mark="at-work", sleep_s=5)
+    eventually(lambda: dispatching.run_of(at_work))
+    waits = dispatching.put_event(mark="cancelled")
+    run = eventually(lambda: found if (found := dispatching.run_of(waits)) and found["state"] == "QUEUED" else None)
+    shown = dispatching.playbook("invoke", f"cancel={run['run_id']}").stdout
+    assert "state: CANCELLED" in shown
+    assert dispatching.end_of(at_work)["state"] == "SUCCEEDED"
+    assert dispatching.effects("cancelled") == 0
+    again = dispatching.playbook("invoke", f"cancel={run['run_id']}", ok=False)
+    assert f"run {run['run_id']}: expected one that waits or is at work, it has ended as CANCELLED" in again.stdout
+
+
+def test_a_run_is_repeated_by_hand(dispatching: Dispatching) -> None:
+    past = dispatching.end_of(dispatching.put_event(mark="repeated"))
+    shown = dispatching.playbook("invoke", f"rerun={past['run_id']}", "wait_s=60").stdout
+    assert f"rerun_of: {past['run_id']}" in shown
+    assert "state: SUCCEEDED" in shown
+    assert dispatching.effects("repeated") == 2
 
 
 def put_decisions(dispatching: Dispatching, release: str, *, minutes_ago: int, wrong_every: int) -> None:

@@ -38,8 +38,11 @@ def test_occasion_of_a_schedule_is_its_time() -> None:
 @pytest.mark.parametrize(
     ("state", "following"),
     [
-        ("CLAIMED", {"RUNNING"}),
-        ("RUNNING", {"SUCCEEDED", "FAILED", "TIMED_OUT", "LOST"}),
+        ("CLAIMED", {"RUNNING", "QUEUED", "SKIPPED", "CANCELLED", "FAILED"}),
+        ("QUEUED", {"CLAIMED", "CANCELLED"}),
+        ("SKIPPED", set()),
+        ("RUNNING", {"SUCCEEDED", "FAILED", "TIMED_OUT", "CANCELLED", "LOST"}),
+        ("CANCELLED", set()),
         ("SUCCEEDED", set()),
         ("FAILED", set()),
         ("TIMED_OUT", set()),

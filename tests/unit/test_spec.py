@@ -30,13 +30,14 @@ def test_right(case: dict[str, Any]) -> None:
     found = {
         "name": workflow.name,
         "idempotent": workflow.idempotent,
+        "concurrency": workflow.concurrency,
         "parameters": [[one.name, one.type, one.default] for one in workflow.parameters],
         "event": workflow.event,
         "topic": workflow.report.topic,
         "alarms": [workflow.alarms.failed, workflow.alarms.missing_after_h],
         "data_sources": list(workflow.data_sources),
     }
-    expected = {"event": case["spec"].get("event"), **case["taken_for"]}
+    expected = {"event": case["spec"].get("event"), "concurrency": "queue", **case["taken_for"]}
     assert found == expected
     for field in ("description", "owner", "entrypoint", "schedule", "timeout_s"):
         assert getattr(workflow, field) == case["spec"][field]

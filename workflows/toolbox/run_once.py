@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 from botocore.exceptions import BotoCoreError, ClientError
-from twinops import runs
+from twinops import mails, runs
 from twinops.aws.ledger import Ledger, LedgerError
 from twinops.aws.session import client
 from twinops.errors import TwinopsError
@@ -37,7 +37,7 @@ from twinops.spec import Workflow, merge_parameters, parse_workflow
 
 from .runner import results
 from .runner.output import Output
-from .runner.process import Ended, supervise
+from .runner.process import Ended, start_detached, supervise
 
 HEARTBEAT_S = 30
 ENVIRONMENT_TIMEOUT_S = 1800
@@ -144,25 +144,24 @@ class Attempt:
         self.ledger = ledger
         self.run = run
         self.taken_away = threading.Event()
+        self.cancelled_by = ""
+        self.stop = threading.Event()
+        """Set when the script has to end, because the run was taken away or somebody cancelled it."""
 
     @classmethod
     def take(cls, ticket: Ticket, place: Place, twin: Mapping[str, Any]) -> Attempt | None:
         """CLAIMED -> RUNNING; ``None`` if the ledger refuses."""
         ledger = Ledger(twin["ledger_table"], client("dynamodb"))
-        claimed = ledger.run(ticket.run_id)
-        if claimed is None:
-            raise RunError("expected the run in the ledger, there is none; only the dispatcher makes runs")
         run = ledger.start(
             ticket.run_id,
             ticket.epoch,
             runner=secrets.token_hex(8),
-            log_group=Names(twin["env"]).workflow_log_group(claimed["workflow"]),
             log_stream=runs.log_stream(ticket.run_id, ticket.epoch),
         )
         return cls(ticket, place, twin, ledger, run) if run else None
 
     def carry_out(self) -> int:
-        """Everything between RUNNING and the mail."""
+        """Everything between RUNNING and the next run of the workflow."""
         self._write_status(runs.RUNNING)
         with _every(HEARTBEAT_S, self._heartbeat):
             outcome = self._outcome()
@@ -173,6 +172,7 @@ class Attempt:
         self._finish(outcome)
         self.run.update({"state": outcome.state, **outcome.attributes})  # type: ignore[typeddict-item]
         self._publish(outcome)
+        self._start_following()
         return 0
 
     def _outcome(self) -> Outcome:
@@ -207,8 +207,10 @@ class Attempt:
             environment=self._variables(),
             timeout_s=self.run["timeout_s"],
             sink=output.write,
-            stop=self.taken_away,
+            stop=self.stop,
         )
+        if ended.stopped:
+            return Outcome(runs.CANCELLED, reason=f"cancelled by {self.cancelled_by}")
         state = runs.end_state(exit_code=ended.exit_code, timed_out=ended.timed_out)
         return Outcome(state, exit_code=ended.exit_code, reason=self._reason(ended))
 
@@ -235,7 +237,7 @@ class Attempt:
             environment=os.environ,
             timeout_s=ENVIRONMENT_TIMEOUT_S,
             sink=output.write,
-            stop=self.taken_away,
+            stop=self.stop,
         )
         if ended.exit_code != 0:
             raise RunError(f"workflows/requirements.txt: expected an environment, building it failed ({ended})")
@@ -282,10 +284,16 @@ class Attempt:
 
     def _heartbeat(self) -> None:
         try:
-            if not self.ledger.heartbeat(self.ticket.run_id, self.ticket.epoch, runner=self.run["runner"]):
-                self.taken_away.set()
+            run = self.ledger.heartbeat(self.ticket.run_id, self.ticket.epoch, runner=self.run["runner"])
         except LedgerError as error:  # away for a while: the watchdog decides how long is too long
             _say(f"{self.ticket.run_id}: heartbeat: {error}")
+            return
+        if run is None:
+            self.taken_away.set()
+            self.stop.set()
+        elif "cancelled_by" in run:
+            self.cancelled_by = run["cancelled_by"]
+            self.stop.set()
 
     def _finish(self, outcome: Outcome) -> None:
         """The end state, patiently: a script's hour must not be lost because the ledger is away for a minute."""
@@ -312,27 +320,37 @@ class Attempt:
             return
 
     def _publish(self, outcome: Outcome) -> None:
-        """Metrics and the mail; the ledger has the truth already, so neither may undo it."""
-        failed = float(outcome.state != runs.SUCCEEDED)
-        metrics = {**outcome.metrics, RUN_FAILED: failed, RUN_DURATION: outcome.duration_s}
-        summary = self.place.output / results.SUMMARY
-        text = summary.read_text("utf-8", "replace") if summary.exists() else ""
-        subject, message = results.mail(self.run, env=self.twin["env"], summary=text)
-        namespace = Names(self.twin["env"]).metric_namespace
-        workflow = self.run["workflow"]
-        for what, publish in (
-            ("mail", lambda: client("sns").publish(TopicArn=self.twin["topic_arn"], Subject=subject, Message=message)),
-            (
-                "metrics",
-                lambda: results.put_metrics(
-                    client("cloudwatch"), namespace=namespace, workflow=workflow, metrics=metrics
-                ),
-            ),
-        ):
+        """The mail and metrics; the ledger has the truth already, so neither may undo it."""
+        for what, publish in (("mail", self._mail), ("metrics", lambda: self._put_metrics(outcome))):
             try:
                 publish()
-            except (BotoCoreError, ClientError) as error:
+            except (BotoCoreError, ClientError, LedgerError) as error:
                 _say(f"{self.ticket.run_id}: {what}: {error}")
+
+    def _mail(self) -> None:
+        """One mail, then the note that it was sent: without the note the watchdog sends it."""
+        summary = self.place.output / results.SUMMARY
+        text = summary.read_text("utf-8", "replace") if summary.exists() else ""
+        subject, message = mails.about(self.run, env=self.twin["env"], summary=text)
+        client("sns").publish(TopicArn=self.twin["topic_arn"], Subject=subject, Message=message)
+        self.ledger.mailed(self.ticket.run_id)
+
+    def _put_metrics(self, outcome: Outcome) -> None:
+        failed = outcome.state not in (runs.SUCCEEDED, runs.CANCELLED)
+        metrics = {**outcome.metrics, RUN_FAILED: float(failed), RUN_DURATION: outcome.duration_s}
+        namespace = Names(self.twin["env"]).metric_namespace
+        results.put_metrics(client("cloudwatch"), namespace=namespace, workflow=self.run["workflow"], metrics=metrics)
+
+    def _start_following(self) -> None:
+        """Start the run that has waited for this one; the watchdog does, should this process die before."""
+        try:
+            following = self.ledger.end_turn(self.run["workflow"], self.ticket.run_id, dispatcher=self.run["runner"])
+        except LedgerError as error:
+            _say(f"{self.ticket.run_id}: the turn of {self.run['workflow']}: {error}")
+            return
+        if following:
+            ticket = (following["run_id"], str(following["epoch"]), following["git_sha"])
+            start_detached([str(self.place.home / "bin" / "run-once"), *ticket])
 
     def _write_status(self, state: str, more: Mapping[str, Any] | None = None) -> None:
         status = {"run_id": self.ticket.run_id, "epoch": self.ticket.epoch, "state": state, "at": runs.now()}

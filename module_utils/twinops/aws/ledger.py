@@ -7,18 +7,15 @@ after a failed condition and recognises its own work. Retrying a method is alway
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from decimal import Decimal
+from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
-from botocore.exceptions import BotoCoreError, ClientError
-
 from .. import runs
-from ..errors import TwinopsError
 from ..runs import Claim, Run
+from .table import KIND_AT_INDEX, LedgerError, Table
+from .turns import Turns
 
-KIND_AT_INDEX = "kind-at"
+__all__ = ["Deployment", "Ledger", "LedgerError", "Rollout"]
 
 
 class Deployment(TypedDict, total=False):
@@ -52,18 +49,15 @@ class Rollout(TypedDict, total=False):
     """JSON text: device -> state."""
 
 
-class LedgerError(TwinopsError):
-    """The table could not be read or written, or holds something that contradicts the caller."""
-
-
 class Ledger:
     """The ledger of one environment. ``client`` is a DynamoDB client."""
 
     def __init__(self, table: str, client: Any) -> None:
         self.table = table
-        self._client = client
+        self._table = Table(table, client)
+        self.turns = Turns(self._table)
 
-    # -- runs -----------------------------------------------------------------------------------------------------
+    # -- runs: claimed --------------------------------------------------------------------------------------------
 
     def claim(self, claim: Claim, *, dispatcher: str) -> int | None:
         """Claim a run for ``dispatcher``, a request id; its epoch, or ``None`` when somebody else has claimed it.
@@ -73,7 +67,7 @@ class Ledger:
         claimed_at = runs.now()
         item = {
             **claim,
-            "pk": _run_key(claim["run_id"]),
+            "pk": _run_key(claim["run_id"])[0],
             "sk": "run",
             "kind": "run",
             "at": claimed_at,
@@ -82,42 +76,102 @@ class Ledger:
             "claimed_at": claimed_at,
             "dispatcher": dispatcher,
         }
-        if self._put(item, condition="attribute_not_exists(pk)"):
+        if self._table.put(item, condition="attribute_not_exists(pk)"):
             return 1
-        taken_over = self._update_run(
+        taken_over = self._change_run(
             claim["run_id"],
             {"dispatcher": dispatcher},
             condition="#state = :claimed AND (attribute_not_exists(dispatcher) OR dispatcher = :mine)",
             values={":claimed": runs.CLAIMED, ":mine": dispatcher},
         )
-        run = self.run(claim["run_id"]) if taken_over else None
-        return run["epoch"] if run else None
+        return taken_over["epoch"] if taken_over else None
+
+    def admit(self, run: Claim, *, dispatcher: str) -> str:
+        """Whether a run that ``dispatcher`` has claimed may start now: ADMITTED, or what became of it instead.
+
+        A run of a workflow that forbids another one beside it is SKIPPED, one that queues is QUEUED.
+        """
+        workflow, run_id, concurrency = run["workflow"], run["run_id"], run["concurrency"]
+        while not (concurrency == runs.ALLOW or self.turns.take(workflow, run_id)):
+            if concurrency == runs.FORBID:
+                self._skip(workflow, run_id, dispatcher)
+                return runs.SKIPPED
+            if self.turns.queue_up(workflow, run_id):
+                return self._wait(workflow, run_id, dispatcher)
+        return runs.ADMITTED
+
+    def _skip(self, workflow: str, run_id: str, dispatcher: str) -> None:
+        holder = self.turns.turn(workflow).get("holder", "another run")
+        self._change_run(
+            run_id,
+            {
+                "state": runs.SKIPPED,
+                "ended_at": runs.now(),
+                "reason": f"run {holder} was at work (concurrency: forbid)",
+            },
+            condition="#state = :claimed AND dispatcher = :mine",
+            values={":claimed": runs.CLAIMED, ":mine": dispatcher},
+        )
+
+    def _wait(self, workflow: str, run_id: str, dispatcher: str) -> str:
+        """``CLAIMED -> QUEUED``, and back if its turn came in the moment between: then nobody else would start it."""
+        self._change_run(
+            run_id,
+            {"state": runs.QUEUED},
+            remove=("dispatcher",),
+            condition="#state = :claimed AND dispatcher = :mine",
+            values={":claimed": runs.CLAIMED, ":mine": dispatcher},
+        )
+        if self.turns.turn(workflow).get("holder") == run_id and self.call_up(run_id, dispatcher=dispatcher):
+            return runs.ADMITTED
+        return runs.QUEUED
+
+    def call_up(self, run_id: str, *, dispatcher: str) -> Run | None:
+        """``QUEUED -> CLAIMED`` for the run whose turn it is now; ``None`` when somebody else did that."""
+        return self._change_run(
+            run_id,
+            {"state": runs.CLAIMED, "dispatcher": dispatcher, "called_at": runs.now()},
+            condition="#state = :queued",
+            values={":queued": runs.QUEUED},
+        )
+
+    def end_turn(self, workflow: str, run_id: str, *, dispatcher: str) -> Run | None:
+        """Let the next run have the turn of one that has ended; that run, claimed for ``dispatcher``, who starts it."""
+        while following := self.turns.pass_on(workflow, run_id):
+            if called := self.call_up(following, dispatcher=dispatcher):
+                return called
+            run = self.run(following)
+            if run and run["state"] not in runs.FINISHED:
+                return None  # whoever claimed it a moment ago starts it
+            run_id = following
+        return None
 
     def release(self, run_id: str, *, dispatcher: str) -> bool:
         """Give up ringing for a claim, so that a retry of the same event may go on with it."""
-        return self._update_run(
+        released = self._change_run(
             run_id,
             {},
             remove=("dispatcher",),
             condition="#state = :claimed AND dispatcher = :mine",
             values={":claimed": runs.CLAIMED, ":mine": dispatcher},
         )
+        return released is not None
 
     def reclaim(self, run: Run, *, dispatcher: str) -> int | None:
         """Fence off every earlier attempt at ``run`` by epoch + 1; the new epoch, or ``None`` if the run moved on.
 
-        Allowed for a run that was claimed and never started, and for a lost one that is idempotent. What was said about
-        the loss is forgotten: that its new attempt does not start would be something new to tell.
+        Allowed for a run that was claimed and never started, for one that was called up and never started, and for a
+        lost one that is idempotent.
         """
         epoch = run["epoch"] + 1
         if run["state"] == runs.LOST and not run["idempotent"]:
             return None
-        done = self._update_run(
+        done = self._change_run(
             run["run_id"],
             {"state": runs.CLAIMED, "epoch": epoch, "dispatcher": dispatcher},
-            remove=("runner", *(("alerted_at", "ended_at", "reason") if run["state"] == runs.LOST else ())),
-            condition="#state IN (:claimed, :lost) AND epoch = :seen",
-            values={":claimed": runs.CLAIMED, ":lost": runs.LOST, ":seen": run["epoch"]},
+            remove=("runner", *(("ended_at", "reason", "unmailed") if run["state"] == runs.LOST else ())),
+            condition="#state IN (:claimed, :queued, :lost) AND epoch = :seen",
+            values={":claimed": runs.CLAIMED, ":queued": runs.QUEUED, ":lost": runs.LOST, ":seen": run["epoch"]},
         )
         if done:
             return epoch
@@ -125,28 +179,45 @@ class Ledger:
         mine = current is not None and (current["epoch"], current.get("dispatcher")) == (epoch, dispatcher)
         return epoch if mine else None
 
-    def start(self, run_id: str, epoch: int, *, runner: str, log_group: str, log_stream: str) -> Run | None:
+    def give_up(self, run: Run, *, reason: str) -> Run | None:
+        """``CLAIMED -> FAILED`` of a run as it was seen, that nobody could start; ``None`` when it has moved on."""
+        why = f"it could not be started: {reason}"
+        return self._change_run(
+            run["run_id"],
+            {"state": runs.FAILED, "ended_at": runs.now(), "reason": why, "unmailed": True},
+            condition="#state = :claimed AND epoch = :seen",
+            values={":claimed": runs.CLAIMED, ":seen": run["epoch"]},
+        )
+
+    # -- runs: at work --------------------------------------------------------------------------------------------
+
+    def start(self, run_id: str, epoch: int, *, runner: str, log_stream: str) -> Run | None:
         """``CLAIMED -> RUNNING`` for one's own epoch; ``None`` when the epoch is stale or another runner has it."""
         started_at = runs.now()
-        done = self._update_run(
+        started = self._change_run(
             run_id,
             {
                 "state": runs.RUNNING,
                 "runner": runner,
                 "started_at": started_at,
                 "heartbeat_at": started_at,
-                "log_group": log_group,
                 "log_stream": log_stream,
             },
+            remove=("reason",),
             condition="#state = :claimed AND epoch = :epoch",
             values={":claimed": runs.CLAIMED, ":epoch": epoch},
         )
+        if started:
+            return started
         run = self.run(run_id)
-        return run if run and (done or _is_mine(run, epoch, runner)) else None
+        return run if run and _is_mine(run, epoch, runner) else None
 
-    def heartbeat(self, run_id: str, epoch: int, *, runner: str) -> bool:
-        """Say that the run lives; false when it was taken away (LOST, or a newer epoch) and has to stop."""
-        return self._update_run(
+    def heartbeat(self, run_id: str, epoch: int, *, runner: str) -> Run | None:
+        """Say that the run lives; ``None`` when it was taken away (LOST, or a newer epoch) and has to stop.
+
+        The run as it is now may say ``cancelled_by``: then it has to stop as well.
+        """
+        return self._change_run(
             run_id,
             {"heartbeat_at": runs.now()},
             condition="#state = :running AND epoch = :epoch AND runner = :runner",
@@ -154,12 +225,15 @@ class Ledger:
         )
 
     def finish(self, run_id: str, epoch: int, *, runner: str, state: str, outcome: Mapping[str, Any]) -> bool:
-        """``RUNNING -> state`` with the outcome (exit_code, duration_s, report_..., reason); false when fenced off."""
+        """``RUNNING -> state`` with the outcome (exit_code, duration_s, report_..., reason); false when fenced off.
+
+        The run is ``unmailed`` from then on, until :meth:`mailed`.
+        """
         if not runs.may_follow(runs.RUNNING, state):
             raise ValueError(f"run {run_id}: expected an end state, got {state}")
-        done = self._update_run(
+        done = self._change_run(
             run_id,
-            {"state": state, "ended_at": runs.now(), **outcome},
+            {"state": state, "ended_at": runs.now(), "unmailed": True, **outcome},
             condition="#state = :running AND epoch = :epoch AND runner = :runner",
             values={":running": runs.RUNNING, ":epoch": epoch, ":runner": runner},
         )
@@ -168,58 +242,57 @@ class Ledger:
         run = self.run(run_id)
         return run is not None and run["state"] == state and _is_mine(run, epoch, runner)
 
-    def lose(self, run: Run, *, reason: str) -> bool:
-        """``RUNNING -> LOST`` of a run as it was seen; false when it has moved on, or lives, since.
-
-        That is something new to tell: an alert about its start does not count for it.
-        """
-        return self._update_run(
+    def lose(self, run: Run, *, reason: str) -> Run | None:
+        """``RUNNING -> LOST`` of a run as it was seen; ``None`` when it has moved on, or lives, since."""
+        return self._change_run(
             run["run_id"],
-            {"state": runs.LOST, "ended_at": runs.now(), "reason": reason},
-            remove=("alerted_at",),
+            {"state": runs.LOST, "ended_at": runs.now(), "reason": reason, "unmailed": True},
             condition="#state = :running AND epoch = :seen AND heartbeat_at = :heard",
             values={":running": runs.RUNNING, ":seen": run["epoch"], ":heard": run["heartbeat_at"]},
         )
 
-    def alert_once(self, run_id: str) -> bool:
-        """Take the right to mail somebody about a run that does not get on; true for the first to ask."""
-        return self._update_run(
-            run_id,
-            {"alerted_at": runs.now()},
-            condition="attribute_exists(pk) AND attribute_not_exists(alerted_at)",
-            values={},
-        )
+    def cancel(self, run_id: str, *, by: str) -> Run:
+        """End a run that waits or is claimed; ask one that is at work to end itself. The run as it is then.
+
+        :raises LedgerError: there is no such run, or it has ended already
+        """
+        asked = {"cancelled_by": by}
+        ended = {**asked, "state": runs.CANCELLED, "ended_at": runs.now(), "reason": f"cancelled by {by}"}
+        before = {":claimed": runs.CLAIMED, ":queued": runs.QUEUED}
+        run = self._change_run(run_id, ended, condition="#state IN (:claimed, :queued)", values=before)
+        if run:
+            self.turns.leave(run["workflow"], run_id)
+            return run
+        run = self._change_run(run_id, asked, condition="#state = :running", values={":running": runs.RUNNING})
+        if run:
+            return run
+        found = self.run(run_id)
+        what = f"it has ended as {found['state']}" if found else "there is none; playbooks/status.yml lists them"
+        raise LedgerError(f"cancel: run {run_id}: expected one that waits or is at work, {what}")
+
+    def mailed(self, run_id: str) -> None:
+        """Note that somebody was told how the run ended."""
+        self._change_run(run_id, {}, remove=("unmailed",), condition="attribute_exists(pk)", values={})
+
+    # -- runs: looked at ------------------------------------------------------------------------------------------
 
     def run(self, run_id: str) -> Run | None:
         """The run as it is now (consistent read), or ``None``."""
-        answer = self._call(
-            "get_item",
-            TableName=self.table,
-            Key={"pk": {"S": _run_key(run_id)}, "sk": {"S": "run"}},
-            ConsistentRead=True,
-        )
-        return cast(Run, _plain(answer["Item"])) if "Item" in answer else None
+        return cast("Run | None", self._table.get(*_run_key(run_id)))
 
     def runs(self, *, limit: int = 50) -> list[Run]:
         """The newest runs, newest claim first."""
         return cast("list[Run]", self._newest("run", limit))
 
-    def unfinished(self, *, since: str) -> list[Run]:
-        """Runs claimed since then that have not come to an end: CLAIMED, RUNNING or LOST; the newest first."""
-        items = self._query(
+    def unsettled(self, *, since: str) -> list[Run]:
+        """Runs claimed since then that have not come to an end, or whose end was not mailed; the newest first."""
+        open_states = {":claimed": runs.CLAIMED, ":running": runs.RUNNING, ":lost": runs.LOST}
+        items = self._table.query(
             IndexName=KIND_AT_INDEX,
             KeyConditionExpression="kind = :kind AND #at >= :since",
-            FilterExpression="#state IN (:claimed, :running, :lost)",
+            FilterExpression=f"#state IN ({', '.join(open_states)}) OR attribute_exists(unmailed)",
             ExpressionAttributeNames={"#at": "at", "#state": "state"},
-            ExpressionAttributeValues=_typed(
-                {
-                    ":kind": "run",
-                    ":since": since,
-                    ":claimed": runs.CLAIMED,
-                    ":running": runs.RUNNING,
-                    ":lost": runs.LOST,
-                }
-            ),
+            ExpressionAttributeValues={":kind": "run", ":since": since, **open_states},
             ScanIndexForward=False,
         )
         return [cast(Run, item) for item in items]
@@ -229,13 +302,13 @@ class Ledger:
     def record_deployment(self, deployment: Deployment, *, at: str) -> None:
         """Write what happened on a device; the same ``at`` and rollout write the same item again."""
         key = {"pk": f"device#{deployment['device']}", "sk": f"{at}#{deployment['rollout_id']}"}
-        self._put({**deployment, **key, "kind": "deployment", "at": at})
+        self._table.put({**deployment, **key, "kind": "deployment", "at": at})
 
     def deployments(self, device: str) -> list[Deployment]:
         """Everything recorded about a device, oldest first."""
-        items = self._query(
+        items = self._table.query(
             KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": {"S": f"device#{device}"}},
+            ExpressionAttributeValues={":pk": f"device#{device}"},
             ConsistentRead=True,
         )
         return [cast(Deployment, item) for item in items]
@@ -252,7 +325,9 @@ class Ledger:
             "kind": "rollout",
             "at": rollout["started_at"],
         }
-        if self._put(item, condition="attribute_not_exists(pk) OR #state = :running", values={":running": "running"}):
+        if self._table.put(
+            item, condition="attribute_not_exists(pk) OR #state = :running", values={":running": "running"}
+        ):
             return
         recorded = self.rollout(rollout["rollout_id"])
         if recorded is None or recorded["state"] != rollout["state"]:
@@ -264,32 +339,15 @@ class Ledger:
 
     def rollout(self, rollout_id: str) -> Rollout | None:
         """One rollout (consistent read), or ``None``."""
-        answer = self._call(
-            "get_item",
-            TableName=self.table,
-            Key={"pk": {"S": f"rollout#{rollout_id}"}, "sk": {"S": "rollout"}},
-            ConsistentRead=True,
-        )
-        return cast(Rollout, _plain(answer["Item"])) if "Item" in answer else None
+        return cast("Rollout | None", self._table.get(f"rollout#{rollout_id}", "rollout"))
 
     def rollouts(self, *, limit: int = 50) -> list[Rollout]:
         """The newest rollouts, newest start first."""
         return cast("list[Rollout]", self._newest("rollout", limit))
 
-    # -- DynamoDB -------------------------------------------------------------------------------------------------
+    # -- both -----------------------------------------------------------------------------------------------------
 
-    def _put(self, item: Mapping[str, Any], *, condition: str = "", values: Mapping[str, Any] | None = None) -> bool:
-        """Put an item; false when the condition does not hold."""
-        request: dict[str, Any] = {"TableName": self.table, "Item": _typed(item)}
-        if condition:
-            request["ConditionExpression"] = condition
-        if "#state" in condition:
-            request["ExpressionAttributeNames"] = {"#state": "state"}
-        if values:
-            request["ExpressionAttributeValues"] = _typed(values)
-        return self._holds("put_item", request)
-
-    def _update_run(
+    def _change_run(
         self,
         run_id: str,
         changes: Mapping[str, Any],
@@ -297,39 +355,19 @@ class Ledger:
         condition: str,
         values: Mapping[str, Any],
         remove: tuple[str, ...] = (),
-    ) -> bool:
-        """Change attributes of a run in one write; false when the condition does not hold. ``None`` is left out."""
-        changes = {name: new for name, new in changes.items() if new is not None}
-        names = {f"#{name}": name for name in (*changes, *remove, *(("state",) if "#state" in condition else ()))}
-        expression = ", ".join(f"#{name} = :new_{name}" for name in changes)
-        expression = f"SET {expression}" if expression else ""
-        if remove:
-            expression += " REMOVE " + ", ".join(f"#{name}" for name in remove)
-        request = {
-            "TableName": self.table,
-            "Key": {"pk": {"S": _run_key(run_id)}, "sk": {"S": "run"}},
-            "UpdateExpression": expression.strip(),
-            "ConditionExpression": condition,
-            "ExpressionAttributeNames": names,
-            "ExpressionAttributeValues": _typed({**values, **{f":new_{name}": new for name, new in changes.items()}}),
-        }
-        return self._holds("update_item", request)
-
-    def _holds(self, operation: str, request: Mapping[str, Any]) -> bool:
-        try:
-            self._call(operation, **request)
-        except LedgerError as error:
-            if isinstance(error.__cause__, ClientError) and _code(error.__cause__) == "ConditionalCheckFailedException":
-                return False
-            raise
-        return True
+    ) -> Run | None:
+        """Change attributes of a run in one write; the run after it, or ``None`` when the condition does not hold."""
+        return cast(
+            "Run | None",
+            self._table.change(_run_key(run_id), changes, condition=condition, values=values, remove=remove),
+        )
 
     def _newest(self, kind: str, limit: int) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = []
-        for item in self._query(
+        for item in self._table.query(
             IndexName=KIND_AT_INDEX,
             KeyConditionExpression="kind = :kind",
-            ExpressionAttributeValues={":kind": {"S": kind}},
+            ExpressionAttributeValues={":kind": kind},
             ScanIndexForward=False,
             Limit=limit,
         ):
@@ -338,54 +376,10 @@ class Ledger:
                 break
         return items
 
-    def _query(self, **request: Any) -> Iterator[dict[str, Any]]:
-        while True:
-            answer = self._call("query", TableName=self.table, **request)
-            yield from map(_plain, answer["Items"])
-            if "LastEvaluatedKey" not in answer:
-                return
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
-    def _call(self, operation: str, **request: Any) -> Any:
-        try:
-            return getattr(self._client, operation)(**request)
-        except ClientError as error:
-            message = error.response["Error"].get("Message", "")
-            raise LedgerError(f"ledger {self.table}: {operation}: {_code(error)}: {message}") from error
-        except BotoCoreError as error:
-            raise LedgerError(f"ledger {self.table}: {operation}: {error}") from error
-
-
-def _run_key(run_id: str) -> str:
-    return f"run#{run_id}"
+def _run_key(run_id: str) -> tuple[str, str]:
+    return (f"run#{run_id}", "run")
 
 
 def _is_mine(run: Run, epoch: int, runner: str) -> bool:
     return (run["epoch"], run.get("runner")) == (epoch, runner)
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response["Error"]["Code"])
-
-
-_INDEX_ATTRIBUTES = ("pk", "sk", "kind", "at")
-
-
-def _typed(item: Mapping[str, Any]) -> dict[str, Any]:
-    serialize = TypeSerializer().serialize
-    return {
-        name: serialize(Decimal(repr(value)) if isinstance(value, float) else value)
-        for name, value in item.items()
-        if value is not None
-    }
-
-
-def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An item as plain JSON: keys of the table left out, numbers as int or float."""
-    deserialize = TypeDeserializer().deserialize
-    plain = {name: deserialize(value) for name, value in item.items() if name not in _INDEX_ATTRIBUTES}
-    return {name: _number(value) if isinstance(value, Decimal) else value for name, value in plain.items()}
-
-
-def _number(value: Decimal) -> int | float:
-    return int(value) if value == value.to_integral_value() else float(value)

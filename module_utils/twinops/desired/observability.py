@@ -1,8 +1,8 @@
 """What shows how the environment is doing: logs that expire, alarms, and one dashboard.
 
-Who is told what: every run that fails mails its details itself, so an alarm that only repeats it tells nobody. What no
-run can mail (it never started, the machinery broke) mails the topic. ``alarm_actions`` are for paging: they are told of
-each missing workflow, and, once for all else, by the composite alarm.
+Who is told what: every run that ends is mailed once, also one that nobody could start, so an alarm that only repeats it
+tells nobody. What no run can mail (the machinery broke, a schedule never fired) mails the topic. ``alarm_actions`` are
+for paging: they are told of each missing workflow, and, once for all else, by the composite alarm.
 """
 
 from __future__ import annotations
@@ -112,21 +112,23 @@ def machinery_alarms(estate: Estate) -> list[Alarm]:
     """What no run can say itself, because it did not start."""
     names = estate.scope.names
     errors = {
-        # A single failure is what the backup is for, and "backup took over" tells of it.
-        "dispatch": ("The dispatcher has been failing for 15 minutes; the backup starts the runs.", 3),
-        "backup": ("The backup could not start a run. It has mailed which, unless it broke: see its log.", 1),
+        # A single failure is what the backup is for, and one of the backup is mailed as that of its run.
+        "dispatch": ("The dispatcher has been failing for 15 minutes; the backup starts the runs: see its log.", 3),
         "watchdog": ("The watchdog broke, so nobody looks after lost runs: see its log.", 1),
     }
     throttled = "AWS throttles the function, so runs start late: ask AWS for more concurrency."
     return [
-        *(_function_alarm(estate, purpose, "Errors", text, periods) for purpose, (text, periods) in errors.items()),
+        *(
+            _function_alarm(estate, purpose, "Errors", text, periods=periods)
+            for purpose, (text, periods) in errors.items()
+        ),
         *(_function_alarm(estate, purpose, "Throttles", throttled) for purpose in FUNCTIONS),
+        _function_alarm(estate, "backup", "Errors", "The backup failed: see its log.", mails=False),
         _count_alarm(
             estate,
             names.alarm("backup-took-over"),
             f"The dispatcher could not start a run, the backup took over: see the log of {names.function('dispatch')}.",
             (names.metric_namespace, BACKUP_TOOK_OVER, {}),
-            mails=True,
         ),
         _count_alarm(
             estate,
@@ -152,7 +154,7 @@ def workflow_failed(estate: Estate, pages: tuple[str, ...]) -> CompositeAlarm:
     (AWS: at most 100 alarms and 10,240 characters.)
     """
     names = estate.scope.names
-    watched = [names.alarm(each) for each in ("run-failed", "backup-errors", "watchdog-errors", "dead-letters")]
+    watched = [names.alarm(each) for each in ("run-failed", "watchdog-errors", "dead-letters")]
     return CompositeAlarm(
         name=names.composite_alarm("workflow-failed"),
         tags=estate.tags(PART),
@@ -163,12 +165,13 @@ def workflow_failed(estate: Estate, pages: tuple[str, ...]) -> CompositeAlarm:
     )
 
 
-def _function_alarm(estate: Estate, purpose: str, metric: str, description: str, periods: int = 1) -> Alarm:
+def _function_alarm(
+    estate: Estate, purpose: str, metric: str, description: str, *, periods: int = 1, mails: bool = True
+) -> Alarm:
     names = estate.scope.names
     source = ("AWS/Lambda", metric, {"FunctionName": names.function(purpose)})
-    return _count_alarm(
-        estate, names.alarm(f"{purpose}-{metric.lower()}"), description, source, mails=True, periods=periods
-    )
+    name = names.alarm(f"{purpose}-{metric.lower()}")
+    return _count_alarm(estate, name, description, source, mails=mails, periods=periods)
 
 
 def _count_alarm(

@@ -26,7 +26,7 @@ DEAD_LETTER_RETENTION_S = 14 * 24 * 3600  # the longest AWS offers: a person has
 FUNCTION_TIMEOUT_S = 60
 FUNCTION_MEMORY_MB = 512
 MAX_EVENT_AGE_S = 3600
-WATCH_EVERY = "rate(5 minutes)"
+WATCH_EVERY = "rate(2 minutes)"
 
 
 def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
@@ -81,7 +81,12 @@ def rule(estate: Estate, workflow: Workflow) -> Rule:
 
 def input_template(workflow: Workflow, git_sha: str) -> str:
     """What EventBridge sends to the dispatcher. ``<…>`` are filled in by EventBridge, which quotes strings itself."""
-    constants = {"git_sha": git_sha, "timeout_s": workflow.timeout_s, "idempotent": workflow.idempotent}
+    constants = {
+        "git_sha": git_sha,
+        "timeout_s": workflow.timeout_s,
+        "idempotent": workflow.idempotent,
+        "concurrency": workflow.concurrency,
+    }
     pairs = [
         f'"workflow": {json.dumps(workflow.name)}',
         '"event_id": <id>',
@@ -97,7 +102,7 @@ def dispatcher(estate: Estate, runtime: str) -> tuple[Resource, ...]:
     """The one function that serves all workflows, its backup, the watchdog that looks after lost runs, their layer, and
     the queue of what none of them could deliver.
 
-    The backup comes before the dispatcher, whose on-failure destination it is.
+    Each is told of the failures of the one before: dispatch, backup, watchdog, queue.
     """
     scope, code = estate.scope, estate.code
     queue = Queue(
@@ -108,7 +113,7 @@ def dispatcher(estate: Estate, runtime: str) -> tuple[Resource, ...]:
         policy=policies.dead_letters(scope),
     )
     layer = Layer(name=scope.names.layer, tags={}, sha256=code.layer_sha256)
-    backup = _function(estate, runtime, "backup", on_failure=scope.dead_letters_arn, permissions={})
+    backup = _function(estate, runtime, "backup", on_failure=scope.function_arn("watchdog"), permissions={})
     from_rules = {"rules": ("events.amazonaws.com", scope.arn("events", f"rule/{scope.names.prefix}*"))}
     dispatch = _function(estate, runtime, "dispatch", on_failure=scope.function_arn("backup"), permissions=from_rules)
     return (queue, layer, backup, dispatch, *_watchdog(estate, runtime))
@@ -150,7 +155,7 @@ def _function(
     descriptions = {
         "dispatch": "Starts a workflow run on the deployment twin.",
         "backup": "Starts a run that the dispatcher could not start, or one asked for by hand.",
-        "watchdog": "Marks lost runs, and has the backup start those that nobody started.",
+        "watchdog": "Looks after runs that are lost, that nobody started, or that nobody could start.",
     }
     scope, code = estate.scope, estate.code
     return Function(

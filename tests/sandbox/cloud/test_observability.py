@@ -312,11 +312,11 @@ def mails_about(environment: Environment, name: str) -> list[str]:
 
 
 def test_broken_machinery_is_mailed_through_the_encrypted_topic(staging: Environment, aws: Aws) -> None:
-    name = staging.scope.names.alarm("backup-took-over")
-    aws("cloudwatch").put_metric_data(
-        Namespace="twinops/staging", MetricData=[{"MetricName": metrics.BACKUP_TOOK_OVER, "Value": 1.0}]
-    )
+    name = staging.scope.names.alarm("dead-letters")
+    queue = aws("sqs").get_queue_url(QueueName=staging.scope.names.dead_letters)["QueueUrl"]
+    aws("sqs").send_message(QueueUrl=queue, MessageBody="nobody could deliver this")
     assert eventually(lambda: mails_about(staging, name))
+    aws("sqs").purge_queue(QueueUrl=queue)
 
 
 def test_a_failed_run_is_seen_by_its_alarm_and_by_those_of_all_and_mailed_by_none(

@@ -24,6 +24,7 @@ def test_input_of_a_rule_is_json_once_eventbridge_filled_it_in() -> None:
         "git_sha": "0" * 40,
         "timeout_s": 600,
         "idempotent": False,
+        "concurrency": "queue",
     }
     assert set(re.findall(r"<(\w+)>", rule.input_template)) == set(rule.input_paths)
 
@@ -39,11 +40,11 @@ def test_what_a_spec_says_about_tags_does_not_hide_the_owner() -> None:
     }
 
 
-def test_the_backup_takes_what_the_dispatcher_cannot_start_and_the_queue_the_rest() -> None:
+def test_each_takes_what_the_one_before_cannot_do_and_the_queue_the_rest() -> None:
     functions = {each.name: each for each in part("workflows", {}) if isinstance(each, Function)}
     dispatch, backup = functions["twinops-staging-dispatch"], functions["twinops-staging-backup"]
     assert dispatch.on_failure == SCOPE.function_arn("backup")
-    assert backup.on_failure == SCOPE.dead_letters_arn
+    assert backup.on_failure == SCOPE.function_arn("watchdog")
     assert (dispatch.retries, dispatch.timeout_s) == (1, 60)
     assert dispatch.permissions == {
         "rules": ("events.amazonaws.com", "arn:aws:events:eu-central-1:111122223333:rule/twinops-staging-*")
@@ -56,7 +57,7 @@ def test_the_watchdog_is_called_by_its_rule_only() -> None:
     (watchdog,) = (each for each in made if isinstance(each, Function) and each.name.endswith("-watchdog"))
     (rule,) = (each for each in made if isinstance(each, Rule))
     assert (watchdog.handler, watchdog.on_failure) == ("dispatch.handler.watchdog", SCOPE.dead_letters_arn)
-    assert (rule.schedule, rule.target) == ("rate(5 minutes)", SCOPE.function_arn("watchdog"))
+    assert (rule.schedule, rule.target) == ("rate(2 minutes)", SCOPE.function_arn("watchdog"))
     assert watchdog.permissions == {"tick": ("events.amazonaws.com", SCOPE.arn("events", f"rule/{rule.name}"))}
     assert json.loads(rule.input_template.replace("<time>", '"2026-01-01T00:00:00Z"')) == {
         "watchdog": "tick",

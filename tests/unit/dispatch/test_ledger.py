@@ -8,13 +8,13 @@ import pytest
 from twinops.aws.ledger import Deployment, Ledger, LedgerError, Rollout
 from twinops.runs import Claim, Run
 
-LOG = {"log_group": "g", "log_stream": "r/1"}
+LOG = {"log_stream": "r/1"}
 
 
-def claim_of(run_id: str = "r1", *, idempotent: bool = True) -> Claim:
+def claim_of(run_id: str = "r1", *, idempotent: bool = True, concurrency: str = "allow") -> Claim:
     return Claim(
         run_id=run_id, workflow="w", git_sha="a" * 40, event_id=f"event-{run_id}", parameters="{}", timeout_s=60,
-        idempotent=idempotent,
+        idempotent=idempotent, concurrency=concurrency, log_group="g",
     )  # fmt: skip
 
 
@@ -118,10 +118,26 @@ def test_an_end_is_final_and_may_be_repeated(ledger: Ledger) -> None:
         ledger.finish("r1", 1, runner="a", state="CLAIMED", outcome={})
 
 
-def test_somebody_is_alerted_once(ledger: Ledger) -> None:
-    assert not ledger.alert_once("r1"), "no such run"
+def test_an_end_is_unmailed_until_it_is_mailed(ledger: Ledger) -> None:
     ledger.claim(claim_of(), dispatcher="d1")
-    assert [ledger.alert_once("r1") for _ in range(3)] == [True, False, False]
+    ledger.start("r1", 1, runner="a", **LOG)
+    ledger.finish("r1", 1, runner="a", state="SUCCEEDED", outcome={"exit_code": 0})
+    assert _run(ledger)["unmailed"] is True
+    assert [run["run_id"] for run in ledger.unsettled(since="2000")] == ["r1"]
+    ledger.mailed("r1")
+    assert "unmailed" not in _run(ledger)
+    assert ledger.unsettled(since="2000") == []
+
+
+def test_what_nobody_could_start_has_failed(ledger: Ledger) -> None:
+    ledger.claim(claim_of(), dispatcher="d1")
+    seen = _run(ledger)
+    assert ledger.reclaim(seen, dispatcher="b1") == 2
+    assert ledger.give_up(seen, reason="it is away") is None, "another attempt was begun meanwhile"
+    assert ledger.give_up(_run(ledger), reason="it is away")
+    run = _run(ledger)
+    assert (run["state"], run["reason"], run["unmailed"]) == ("FAILED", "it could not be started: it is away", True)
+    assert ledger.start("r1", 2, runner="late", **LOG) is None
 
 
 def test_newest_runs_first(ledger: Ledger) -> None:
@@ -158,7 +174,7 @@ def test_a_rollout_ends_once(ledger: Ledger) -> None:
 
 
 def test_a_missing_table_is_named(ledger: Ledger) -> None:
-    missing = Ledger("twinops-nowhere-ledger", ledger._client)
+    missing = Ledger("twinops-nowhere-ledger", ledger._table._client)
     with pytest.raises(LedgerError, match="ledger twinops-nowhere-ledger: get_item: ResourceNotFoundException"):
         missing.run("r1")
 

@@ -1,4 +1,4 @@
-"""Output, objects, metrics and the mail of a run."""
+"""Output, objects and metrics of a run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,8 @@ from botocore.exceptions import ClientError
 from toolbox.runner import output, results
 from toolbox.runner.output import Output
 from twinops.aws.session import client
-from twinops.runs import Run
 
 GROUP = "/twinops/sandbox/workflows/w"
-RUN = Run(
-    run_id="r1", workflow="w", git_sha="a" * 40, state="SUCCEEDED", epoch=1, exit_code=0, duration_s=4.5,
-    log_group=GROUP, log_stream="r1/1", report_bucket="b", report_key="w/r1/report.html",
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -118,33 +113,3 @@ def test_bad_metrics_are_named(tmp_path: Path, text: str, mistake: str) -> None:
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(results.ResultError, match=mistake):
         results.read_metrics(tmp_path)
-
-
-def test_the_mail_of_a_run_that_succeeded() -> None:
-    subject, text = results.mail(RUN, env="sandbox", summary="v2 ist besser – sehr\n\nDetails.\n")
-    assert subject == "[twinops sandbox] w: v2 ist besser ? sehr"
-    assert text.startswith("v2 ist besser – sehr\n\nDetails.")
-    assert "s3://b/w/r1/report.html" in text
-    assert f"aws logs tail {GROUP} --log-stream-names r1/1" in text
-
-
-@pytest.mark.parametrize(
-    ("change", "subject", "told"),
-    [
-        ({"state": "FAILED", "exit_code": 3}, "w: FAILED", "failed: the script ended with exit code 3."),
-        ({"state": "FAILED", "reason": "no environment"}, "w: FAILED", "failed: no environment."),
-        ({"state": "TIMED_OUT", "reason": "it was ended"}, "w: stopped, it took too long", "failed: it was ended."),
-    ],
-)
-def test_the_mail_of_a_run_that_failed(change: dict, subject: str, told: str) -> None:
-    found, text = results.mail(Run(**{**RUN, **change}), env="sandbox", summary="")
-    assert found == f"[twinops sandbox] {subject}"
-    assert told in text
-    assert "What to do" in text
-    assert "-e workflow=w" in text
-
-
-def test_subjects_are_what_sns_takes() -> None:
-    subject, _ = results.mail(RUN, env="sandbox", summary="é" * 200)
-    assert len(subject) < 100
-    assert subject.isascii()

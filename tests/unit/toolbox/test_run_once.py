@@ -60,7 +60,8 @@ class Twin:
     def claim(self, run_id: str = "ab12", *, workflow: str = "probe", **parameters: Any) -> str:
         claim = Claim(
             run_id=run_id, workflow=workflow, git_sha=SHA, event_id="e", parameters=json.dumps(parameters),
-            timeout_s=60, idempotent=True,
+            timeout_s=60, idempotent=True, concurrency="queue",
+            log_group=f"/twinops/sandbox/workflows/{workflow}",
         )  # fmt: skip
         assert self.ledger.claim(claim, dispatcher="d")
         return run_id
@@ -203,9 +204,58 @@ def test_a_refusal_is_recorded(twin: Twin) -> None:
     assert twin.effects == 0
 
 
-def test_a_run_that_nobody_claimed_is_an_error(twin: Twin, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ffff", "1", SHA]) == 1
-    assert "expected the run in the ledger" in capsys.readouterr().out
+def test_a_run_that_nobody_claimed_is_not_started(twin: Twin, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ffff", "1", SHA]) == 0
+    assert "epoch 1 is stale" in capsys.readouterr().out
+    assert (twin.effects, twin.ledger.run("ffff")) == (0, None)
+
+
+def test_a_cancelled_run_is_ended_and_says_by_whom(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_once, "HEARTBEAT_S", 0.2)
+    run_id = twin.claim(sleep_s=30)
+    thread = threading.Thread(target=main, args=([run_id, "1", SHA],))
+    thread.start()
+    started = time.monotonic()
+    while twin.effects == 0:
+        assert time.monotonic() < started + 20
+        time.sleep(0.05)
+    twin.ledger.cancel(run_id, by="Ada")
+    thread.join(20)
+    run = twin.run(run_id)
+    assert (run["state"], run["reason"], "exit_code" in run) == ("CANCELLED", "cancelled by Ada", False)
+    assert run["duration_s"] < 25
+    assert twin.mails() == ["[twinops sandbox] probe: cancelled"]
+
+
+def test_the_run_that_waited_is_started_by_the_one_that_ended(twin: Twin) -> None:
+    (twin.home / "bin").mkdir()
+    (twin.home / "bin/run-once").write_text(f'#!/bin/sh\necho "$@" > {twin.home}/started\n')
+    (twin.home / "bin/run-once").chmod(0o755)
+    first, second = twin.claim("ab12"), twin.claim("cd34")
+    for run_id, expected in ((first, "ADMITTED"), (second, "QUEUED")):
+        assert twin.ledger.admit(twin.run(run_id), dispatcher="d") == expected
+    main([first, "1", SHA])
+    assert twin.run(second)["state"] == "CLAIMED"
+    deadline = time.monotonic() + 10
+    while not (twin.home / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (twin.home / "started").read_text() == f"{second} 1 {SHA}\n"
+
+
+def test_an_end_is_mailed_and_that_is_noted(twin: Twin) -> None:
+    run_id = twin.claim()
+    main([run_id, "1", SHA])
+    assert "unmailed" not in twin.run(run_id)
+
+
+def test_a_mail_that_cannot_be_sent_is_left_to_the_watchdog(twin: Twin) -> None:
+    settings = json.loads((twin.home / "twin.json").read_text())
+    (twin.home / "twin.json").write_text(json.dumps({**settings, "topic_arn": settings["topic_arn"] + "-nowhere"}))
+    run_id = twin.claim()
+    main([run_id, "1", SHA])
+    run = twin.run(run_id)
+    assert (run["state"], run["unmailed"]) == ("SUCCEEDED", True)
 
 
 def test_outputs_of_an_earlier_attempt_are_not_mixed_in(twin: Twin) -> None:

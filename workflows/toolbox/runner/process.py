@@ -68,6 +68,13 @@ def supervise(
     )
 
 
+def start_detached(command: Sequence[str | Path]) -> None:
+    """Start a program that outlives this one and is not waited for: in a session of its own, without our files."""
+    words = [str(word) for word in command]
+    null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+    os.posix_spawn(words[0], words, os.environ, file_actions=null, setsid=True)
+
+
 def _wait(program: subprocess.Popen[bytes], deadline: float, stop: threading.Event) -> bool:
     """False when the deadline passed; true when the program ended or ``stop`` was set."""
     while not stop.is_set():

@@ -1,4 +1,4 @@
-"""What a run leaves behind: objects in the reports bucket, CloudWatch metrics, one mail."""
+"""What a run leaves behind: objects in the reports bucket, and CloudWatch metrics."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
-from twinops import runs
 from twinops.errors import TwinopsError
 from twinops.metrics import of_run
-from twinops.runs import Run
 
 REPORT = "report.html"
 SUMMARY = "summary.txt"
 METRICS = "metrics.json"
 MOST_METRICS = 100
-MAIL_SUBJECT_CHARACTERS = 99
-"""SNS takes fewer than 100, ASCII only."""
 
 
 class ResultError(TwinopsError):
@@ -70,50 +66,3 @@ def read_metrics(folder: Path) -> dict[str, float]:
 def put_metrics(client: Any, *, namespace: str, workflow: str, metrics: Mapping[str, float]) -> None:
     """Publish numbers under the workflow's name; whether it failed also for all workflows together."""
     client.put_metric_data(Namespace=namespace, MetricData=of_run(workflow, metrics))
-
-
-def mail(run: Run, *, env: str, summary: str) -> tuple[str, str]:
-    """Subject and text of the one mail about a run: what came of it; after a failure also what to do next."""
-    headline = summary.strip().splitlines()[0] if summary.strip() else "done"
-    if run["state"] != runs.SUCCEEDED:
-        headline = _FAILURES[run["state"]]
-    subject = f"[twinops {env}] {run['workflow']}: {headline}".encode("ascii", "replace").decode()
-    parts = [summary.strip()] if summary.strip() else []
-    if run["state"] != runs.SUCCEEDED:
-        parts.insert(0, _failure(run))
-    return subject[:MAIL_SUBJECT_CHARACTERS], "\n\n".join([*parts, _where(run)]) + "\n"
-
-
-_FAILURES = {
-    runs.FAILED: "FAILED",
-    runs.TIMED_OUT: "stopped, it took too long",
-}
-
-
-def _failure(run: Run) -> str:
-    code = run.get("exit_code")
-    what = run.get("reason") or f"the script ended with exit code {code}"
-    return (
-        f"The workflow {run['workflow']} failed: {what}.\n\n"
-        "What to do: read the log (below), mend the cause, then start it again:\n"
-        f"  ansible-playbook playbooks/invoke.yml -l <environment> -e workflow={run['workflow']}"
-    )
-
-
-def _where(run: Run) -> str:
-    """Where everything is, as commands that work with and without a console."""
-    report = (
-        f"Report: aws s3 cp s3://{run['report_bucket']}/{run['report_key']} report.html"
-        if run.get("report_key")
-        else "Report: none"
-    )
-    code = run.get("exit_code")
-    return "\n".join(
-        [
-            "--",
-            f"Run:    {run['run_id']}, {run['state']}, exit code {'none' if code is None else code}, "
-            f"{run.get('duration_s', 0):g} s, commit {run['git_sha'][:12]}",
-            f"Log:    aws logs tail {run['log_group']} --log-stream-names {run['log_stream']} --since 7d",
-            report,
-        ]
-    )
