@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from ..desired import WORKFLOW_TAG
 from ..names import COMPOSITE, ENVIRONMENT_TAG, NAME_TAG, OWNER, OWNER_TAG, PART_TAG
 from ..plan import Key
-from .kinds.tags import from_pairs
 from .session import Aws
 
 _NAMED = (
@@ -56,13 +55,13 @@ class Owned:
 
 def tags(aws: Aws, arn: str, read: Callable[[], Mapping[str, str]]) -> dict[str, str]:
     """The tags of ``arn``: from the listing, or by ``read`` where the listing does not know it."""
-    found = _listing(aws).get(arn)
+    found = aws.tagged().get(arn)
     return dict(read() if found is None else found)
 
 
 def owned(aws: Aws) -> list[Owned]:
     """Everything that carries the tags of twinops in this environment, as far as AWS can list it by tags."""
-    found = {key_of(arn, its): its for arn, its in sorted(_listing(aws).items())}
+    found = {key_of(arn, its): its for arn, its in sorted(aws.tagged().items())}
     # EC2's removed resources stay in the listing for a while, with the names of those that took their places.
     return [each for key, its in found.items() if key and (each := owned_by_tags(aws, key, its))]
 
@@ -76,7 +75,7 @@ def owned_by_tags(aws: Aws, key: Key, its: Mapping[str, str]) -> Owned | None:
 
 def arns_of(aws: Aws, key: Key) -> list[str]:
     """The ARNs of what has our tags and is known as ``key``: several where AWS makes identifiers, not names."""
-    return [arn for arn, its in sorted(_listing(aws).items()) if key_of(arn, its) == key]
+    return [arn for arn, its in sorted(aws.tagged().items()) if key_of(arn, its) == key]
 
 
 def key_of(arn: str, own_tags: Mapping[str, str]) -> Key | None:
@@ -95,16 +94,3 @@ def key_of(arn: str, own_tags: Mapping[str, str]) -> Key | None:
                 return ("composite_alarm", name)
             return None if "/" in name and kind != "log_group" else (kind, name)
     return None
-
-
-def _listing(aws: Aws) -> dict[str, dict[str, str]]:
-    return aws.once("tagged", lambda: _list(aws))
-
-
-def _list(aws: Aws) -> dict[str, dict[str, str]]:
-    wanted = [{"Key": ENVIRONMENT_TAG, "Values": [aws.scope.env]}]
-    listing = aws.client("resourcegroupstaggingapi").get_paginator("get_resources")
-    pages = listing.paginate(TagFilters=wanted, PaginationConfig={"PageSize": 100})
-    return {
-        entry["ResourceARN"]: from_pairs(entry["Tags"]) for page in pages for entry in page["ResourceTagMappingList"]
-    }

@@ -19,6 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoRegionError
 
 from ..errors import TwinopsError
+from ..names import ENVIRONMENT_TAG
 from ..resources import Scope
 from .pacing import Pacer
 
@@ -89,6 +90,7 @@ class Aws:
         profile: str | None = None,
         endpoint_url: str | None = None,
     ) -> None:
+        self._env = env
         self._options = {"region": region, "profile": profile, "endpoint_url": endpoint_url}
         self._clients: dict[str, Any] = {}
         self._next_call = itertools.count(1)  # its next() is atomic
@@ -101,7 +103,7 @@ class Aws:
             actual_region = session(profile, region).get_config_variable("region")
             if not actual_region:
                 raise NoRegionError
-            account = str(self.client("sts").get_caller_identity()["Account"])
+            account = self._account()
         except NoRegionError:
             where = "the option region, AWS_DEFAULT_REGION or the profile"
             raise TwinopsError(f"region: expected one from {where}, got none") from None
@@ -117,6 +119,26 @@ class Aws:
             made.meta.events.register("before-send", self._count, unique_id=f"twinops-calls-{id(self)}")
             self._clients[service] = made
         return self._clients[service]
+
+    def tagged(self) -> dict[str, dict[str, str]]:
+        """ARN -> tags of everything that has the tag of the environment (``GetResources``; one listing, remembered)."""
+        wanted = [{"Key": ENVIRONMENT_TAG, "Values": [self._env]}]
+
+        def read() -> dict[str, dict[str, str]]:
+            pages = self.client("resourcegroupstaggingapi").get_paginator("get_resources")
+            entries = (
+                entry
+                for page in pages.paginate(TagFilters=wanted, PaginationConfig={"PageSize": 100})
+                for entry in page["ResourceTagMappingList"]
+            )
+            return {entry["ResourceARN"]: {tag["Key"]: tag["Value"] for tag in entry["Tags"]} for entry in entries}
+
+        return self.once("tagged", read)
+
+    def _account(self) -> str:
+        """The account of the caller: the listing, which every reconciliation needs, names it unless it is empty."""
+        accounts = (arn.split(":")[4] for arn in self.tagged())
+        return next(filter(None, accounts), "") or account_id(**self._options)
 
     def once(self, what: str, read: Callable[[], Result]) -> Result:
         """The answer of ``read``, which several kinds need and one thread asks for; the others wait for it."""
