@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
-import subprocess
-import sys
 import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -19,18 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twinops.aws.ledger import Ledger
-from twinops.names import Names
-from twinops.runs import FINISHED, Run, timestamp
+from twinops.runs import timestamp
 
 from dispatch.claims import claim_of
-from sandbox.settings import ACCOUNT, CLONE, load
+from tests.sandbox.dispatching import NAMES, Dispatching, deploy, make_repository
 from tests.sandbox.support import OwnSandbox, eventually
 
 pytestmark = pytest.mark.sandbox
-
-NAMES = Names("sandbox", ACCOUNT)
-RUN_WITHIN_S = 90
 
 SPEC = """\
 description: Does what its parameters say.
@@ -86,74 +77,10 @@ NOTEBOOK = {
 for number, cell in enumerate(NOTEBOOK["cells"]):
     cell.update({"cell_type": "code", "id": str(number), "execution_count": None, "outputs": []})
 
-
-class Dispatching:
-    """A sandbox with everything deployed, and what a test wants to know about a run."""
-
-    def __init__(self, own: OwnSandbox, repository: Path) -> None:
-        self.own = own
-        self.repository = repository
-        self.ledger = Ledger(NAMES.ledger, own.client("dynamodb"))
-        self.home = own.settings.home / "notebooks" / NAMES.twin("deployment")
-
-    def playbook(self, name: str, *variables: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [Path(sys.executable).with_name("ansible-playbook"), f"playbooks/{name}.yml", "-l", "sandbox"]
-            + [word for variable in variables for word in ("-e", variable)],
-            cwd=CLONE, env=self.own.environment, check=False, capture_output=True, text=True, timeout=400,
-        )  # fmt: skip
-        assert (done.returncode == 0) == ok, done.stdout[-4000:] + done.stderr[-2000:]
-        return done
-
-    def put_event(self, what: str = "Probe", **parameters: Any) -> str:
-        """Request a probe (or a notebook); the event's id."""
-        entry = {"Source": "twinops.tests", "DetailType": f"{what} requested"}
-        detail = json.dumps({"parameters": parameters})
-        return str(self.own.client("events").put_events(Entries=[{**entry, "Detail": detail}])["Entries"][0]["EventId"])
-
-    def payload(self, **parameters: Any) -> dict[str, Any]:
-        """What the rule makes of an event."""
-        head = subprocess.run(
-            ["git", "-C", self.repository, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
-        )
-        return {
-            "workflow": "probe",
-            "event_id": str(uuid.uuid4()),
-            "time": "2026-11-22T05:00:00Z",
-            "detail-type": "Probe requested",
-            "detail": {"parameters": parameters},
-            "git_sha": head.stdout.strip(),
-            "timeout_s": 6,
-            "idempotent": False,
-            "concurrency": "queue",
-        }
-
-    def run_of(self, event_id: str) -> Run | None:
-        return next((run for run in self.ledger.runs(limit=30) if run["event_id"] == event_id), None)
-
-    def end_of(self, event_id: str) -> Run:
-        def ended() -> Run | None:
-            run = self.run_of(event_id)
-            return run if run and run["state"] in FINISHED else None
-
-        run: Run = eventually(ended, RUN_WITHIN_S)
-        return run
-
-    def effects(self, mark: str) -> int:
-        file = self.home / f"effect-{mark}"
-        return len(file.read_text()) if file.exists() else 0
-
-    def mails_about(self, run: Run) -> list[str]:
-        """Mails that name a run; waits for the first."""
-        return list(eventually(lambda: [mail for mail in self.own.mails() if run["run_id"] in mail]))
-
-    def invoke(self, function: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """Call a function and wait for its answer."""
-        answer = self.own.client("lambda").invoke(
-            FunctionName=NAMES.function(function), Payload=json.dumps(payload).encode()
-        )
-        body: dict[str, Any] = json.loads(answer["Payload"].read())
-        return {**body, "failed": "FunctionError" in answer}
+WORKFLOWS = {
+    "probe": {"workflow.yml": SPEC, "run.py": SCRIPT},
+    "notebook_probe": {"workflow.yml": NOTEBOOK_SPEC, "notebook.ipynb": json.dumps(NOTEBOOK)},
+}
 
 
 @pytest.fixture(scope="module")
@@ -161,34 +88,10 @@ def dispatching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dispatchin
     repository = tmp_path_factory.mktemp("repository") / "twinops"
     own = OwnSandbox()
     try:
-        make_repository(repository)
-        own.environment["SANDBOX_DEVICES"] = "3"  # one for each wave, without which no playbook runs
-        own.settings = load(own.environment)
-        own.json("up")
-        made = Dispatching(own, repository)
-        made.playbook("cloud", f"twins_repository={repository}", f"twinops_repository={repository}")
-        yield made
+        make_repository(repository, WORKFLOWS)
+        yield deploy(own, repository)
     finally:
         own.remove()
-
-
-def make_repository(repository: Path) -> None:
-    """This work tree as it is, committed or not, with one more workflow."""
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
-    subprocess.run([*git, "clone", "-q", CLONE, repository], check=True)
-    for folder in ("workflows", "module_utils", "dispatch"):
-        shutil.rmtree(repository / folder)
-        shutil.copytree(CLONE / folder, repository / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    probe = repository / "workflows/probe"
-    probe.mkdir()
-    (probe / "workflow.yml").write_text(SPEC)
-    (probe / "run.py").write_text(SCRIPT)
-    notebook = repository / "workflows/notebook_probe"
-    notebook.mkdir()
-    (notebook / "workflow.yml").write_text(NOTEBOOK_SPEC)
-    (notebook / "notebook.ipynb").write_text(json.dumps(NOTEBOOK))
-    subprocess.run([*git, "-C", repository, "add", "."], check=True)
-    subprocess.run([*git, "-C", repository, "commit", "-q", "-m", "Add a workflow for tests"], check=True)
 
 
 def test_an_event_becomes_a_run_with_report_log_metrics_and_one_mail(dispatching: Dispatching) -> None:

@@ -1,0 +1,118 @@
+"""A sandbox with everything deployed, from a clone of this work tree that has a few workflows more."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twinops.aws.ledger import Ledger
+from twinops.names import Names
+from twinops.runs import FINISHED, Run
+
+from sandbox.settings import ACCOUNT, CLONE, load
+from tests.sandbox.support import OwnSandbox, eventually
+
+NAMES = Names("sandbox", ACCOUNT)
+RUN_WITHIN_S = 90
+
+_GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
+
+
+class Dispatching:
+    """A sandbox with everything deployed, and what a test wants to know about a run."""
+
+    def __init__(self, own: OwnSandbox, repository: Path) -> None:
+        self.own = own
+        self.repository = repository
+        self.ledger = Ledger(NAMES.ledger, own.client("dynamodb"))
+        self.home = own.settings.home / "notebooks" / NAMES.twin("deployment")
+
+    def playbook(self, name: str, *variables: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [Path(sys.executable).with_name("ansible-playbook"), f"playbooks/{name}.yml", "-l", "sandbox"]
+            + [word for variable in variables for word in ("-e", variable)],
+            cwd=CLONE, env=self.own.environment, check=False, capture_output=True, text=True, timeout=400,
+        )  # fmt: skip
+        assert (done.returncode == 0) == ok, done.stdout[-4000:] + done.stderr[-2000:]
+        return done
+
+    def put_event(self, what: str = "Probe", **parameters: Any) -> str:
+        """Request a probe (or a notebook); the event's id."""
+        entry = {"Source": "twinops.tests", "DetailType": f"{what} requested"}
+        detail = json.dumps({"parameters": parameters})
+        return str(self.own.client("events").put_events(Entries=[{**entry, "Detail": detail}])["Entries"][0]["EventId"])
+
+    def payload(self, **parameters: Any) -> dict[str, Any]:
+        """What the rule makes of an event."""
+        head = subprocess.run(
+            ["git", "-C", self.repository, "rev-parse", "HEAD"], check=True, capture_output=True, text=True
+        )
+        return {
+            "workflow": "probe",
+            "event_id": str(uuid.uuid4()),
+            "time": "2026-11-22T05:00:00Z",
+            "detail-type": "Probe requested",
+            "detail": {"parameters": parameters},
+            "git_sha": head.stdout.strip(),
+            "timeout_s": 6,
+            "idempotent": False,
+            "concurrency": "queue",
+        }
+
+    def run_of(self, event_id: str) -> Run | None:
+        return next((run for run in self.ledger.runs(limit=30) if run["event_id"] == event_id), None)
+
+    def end_of(self, event_id: str) -> Run:
+        def ended() -> Run | None:
+            run = self.run_of(event_id)
+            return run if run and run["state"] in FINISHED else None
+
+        run: Run = eventually(ended, RUN_WITHIN_S)
+        return run
+
+    def effects(self, mark: str) -> int:
+        file = self.home / f"effect-{mark}"
+        return len(file.read_text()) if file.exists() else 0
+
+    def mails_about(self, run: Run) -> list[str]:
+        """Mails that name a run; waits for the first."""
+        return list(eventually(lambda: [mail for mail in self.own.mails() if run["run_id"] in mail]))
+
+    def invoke(self, function: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Call a function and wait for its answer."""
+        answer = self.own.client("lambda").invoke(
+            FunctionName=NAMES.function(function), Payload=json.dumps(payload).encode()
+        )
+        body: dict[str, Any] = json.loads(answer["Payload"].read())
+        return {**body, "failed": "FunctionError" in answer}
+
+
+def make_repository(repository: Path, workflows: Mapping[str, Mapping[str, str]]) -> None:
+    """This work tree as it is, committed or not, with more workflows: name -> file -> content."""
+    subprocess.run([*_GIT, "clone", "-q", CLONE, repository], check=True)
+    for folder in ("workflows", "module_utils", "dispatch"):
+        shutil.rmtree(repository / folder)
+        shutil.copytree(CLONE / folder, repository / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, files in workflows.items():
+        folder = repository / "workflows" / name
+        folder.mkdir()
+        for file, content in files.items():
+            (folder / file).write_text(content)
+    subprocess.run([*_GIT, "-C", repository, "add", "."], check=True)
+    subprocess.run([*_GIT, "-C", repository, "commit", "-q", "-m", "Add workflows for tests"], check=True)
+
+
+def deploy(own: OwnSandbox, repository: Path) -> Dispatching:
+    """Bring the sandbox up and deploy its cloud from the repository."""
+    own.environment["SANDBOX_DEVICES"] = "3"  # one for each wave, without which no playbook runs
+    own.settings = load(own.environment)
+    own.json("up")
+    made = Dispatching(own, repository)
+    made.playbook("cloud", f"twins_repository={repository}", f"twinops_repository={repository}")
+    return made
