@@ -139,11 +139,11 @@ def reconcile(
 ) -> dict[str, Any]:
     """Make AWS what is ``desired``; with ``apply`` false (check mode) only say what that would change.
 
-    Waits up to ``wait_timeout_s`` for conditions that pass by themselves, such as a notebook that starts.
+    Waits up to ``wait_timeout_s`` for conditions that pass by themselves, such as a notebook that starts. ``aws``
+    remembers what it has read: give one that has not read yet, or let it :meth:`~Aws.forget`.
     """
     wanted = tuple(desired)
     keys = {(resource.kind, resource.name) for resource in wanted}
-    aws.forget()
     surplus = [each for each in _owned(aws, extent.parts) if each.key not in keys]
     observed = observe(aws, keys | {each.key for each in surplus})
     orphans = [each.key for each in surplus if not each.workflow and each.key in observed]
@@ -166,7 +166,6 @@ def remove(
 
     Kinds that hold data are kept, and listed as ``kept``, except ``with_data``.
     """
-    aws.forget()
     keys = {(resource.kind, resource.name) for resource in unwanted} | {each.key for each in _owned(aws, extent.parts)}
     observed = observe(aws, keys)
     kept = {key for key in observed if RESOURCES[key[0]].data and not with_data}

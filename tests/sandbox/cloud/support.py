@@ -124,9 +124,11 @@ class Environment:
         """``parts``: of which what twinops owns is looked at; by default of all that resources carry the tag of."""
         found = parts or tuple({each.tags["twinops:part"] for each in resources if each.taggable})
         wait_timeout_s = WAIT_S if apply else 0
+        self.aws.forget()  # as a play that has not read AWS yet
         return reconcile(self.aws, resources, apply=apply, extent=Extent(found, prune), wait_timeout_s=wait_timeout_s)
 
     def remove(self, resources: tuple[Resource, ...], *, apply: bool = True, with_data: bool = True) -> dict[str, Any]:
+        self.aws.forget()
         return remove(self.aws, resources, apply=apply, with_data=with_data)
 
     def writes_of(self, action: Callable[[], Any]) -> tuple[Any, list[str]]:
