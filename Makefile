@@ -20,7 +20,7 @@ LINTED_PYTHON := module_utils library dispatch workflows edge sandbox plugins te
 NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: test-faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports format bench bench-cloud lock
+.PHONY: test-faults faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports format bench bench-cloud lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ format: setup-dev ## put the Python code into its form
 
 test-faults: setup-dev ## kill a creation of the cloud at 20 random points; about six minutes
 	@TWINOPS_KILLS=20 python -m pytest tests/sandbox/cloud/test_playbooks.py -k killed
+
+faults: setup-dev ## break dispatch in every way we can think of, and print what came of each; about ten minutes
+	@python -m pytest -m faults tests/faults
 
 bench: setup-dev ## where the time, the AWS calls and the bytes of the demo go
 	@python tests/bench/demo.py

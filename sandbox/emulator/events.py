@@ -36,6 +36,9 @@ RETRIES_DEFAULT = 2
 # The rule whose target is being called.
 rule_arn: contextvars.ContextVar[str] = contextvars.ContextVar("sandbox_rule_arn", default="")
 
+# The request id of the attempt that begins; taken out by who uses it. All attempts at one event have the same (AWS).
+request_ids: contextvars.ContextVar[list[str]] = contextvars.ContextVar("sandbox_request_ids")
+
 
 class AsynchronousInvocations:
     """Takes the place of ministack's asynchronous invocation and of EventBridge's call of a function."""
@@ -44,12 +47,14 @@ class AsynchronousInvocations:
         self._settings = settings
         self._invoke_target = eventbridge._invoke_target
         self._emit_logs = lambda_svc._emit_lambda_logs
+        self._new_uuid = lambda_svc.new_uuid
 
     def install(self) -> None:
         eventbridge._invoke_target = self.invoke_target
         eventbridge._dispatch_to_lambda = self.dispatch_to_lambda
         lambda_svc.invoke_async_with_retry = self.invoke
         lambda_svc._emit_lambda_logs = self.emit_logs
+        lambda_svc.new_uuid = self.new_uuid
 
     def invoke_target(self, target: dict[str, Any], event: Any, rule: dict[str, Any], view: Any = None) -> None:
         """Remember the rule while its target is called: the function's policy names it."""
@@ -58,6 +63,11 @@ class AsynchronousInvocations:
             self._invoke_target(target, event, rule, view)
         finally:
             rule_arn.reset(token)
+
+    def new_uuid(self) -> str:
+        """ministack asks for a request id at each attempt."""
+        waiting = request_ids.get([])
+        return waiting.pop() if waiting else str(self._new_uuid())
 
     def dispatch_to_lambda(self, arn: str, payload: str) -> None:
         function, config, name = lambda_svc._get_func_record_for_ref(arn)
@@ -85,13 +95,14 @@ class AsynchronousInvocations:
         retries = options.get("MaximumRetryAttempts")
         retries = RETRIES_DEFAULT if retries is None else int(retries)
         deadline = time.monotonic() + int(options.get("MaximumEventAgeInSeconds") or EVENT_AGE_MAX_S)
-        attempts = 0
+        attempts, request_id = 0, str(uuid.uuid4())
         while True:
+            request_ids.set([request_id])
             result = lambda_svc._execute_function(function, event)
             if result.get("throttle"):  # AWS keeps a throttled event in its queue and does not count an attempt
                 delay_s = THROTTLED_DELAY_S
             elif not result.get("error"):
-                self._send_record(config, options, "OnSuccess", "Success", attempts + 1, event, result)
+                self._send_record(config, options, "OnSuccess", "Success", attempts + 1, request_id, event, result)
                 return
             else:
                 attempts += 1
@@ -102,7 +113,7 @@ class AsynchronousInvocations:
         condition = "RetriesExhausted" if attempts > retries else "EventAgeExceeded"
         logger.error("%s failed: %s after %d attempts", config["FunctionName"], condition, attempts)
         self._send_to_dead_letters(config, event, result)
-        self._send_record(config, options, "OnFailure", condition, attempts, event, result)
+        self._send_record(config, options, "OnFailure", condition, attempts, request_id, event, result)
 
     def _send_record(  # noqa: PLR0917 (one record of all of these)
         self,
@@ -111,6 +122,7 @@ class AsynchronousInvocations:
         outcome: str,
         condition: str,
         attempts: int,
+        request_id: str,
         event: Any,
         result: dict[str, Any],
     ) -> None:
@@ -125,7 +137,7 @@ class AsynchronousInvocations:
             "version": "1.0",
             "timestamp": datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "requestContext": {
-                "requestId": str(uuid.uuid4()),
+                "requestId": request_id,
                 "functionArn": f"{config['FunctionArn']}:$LATEST",
                 "condition": condition,
                 "approximateInvokeCount": attempts,

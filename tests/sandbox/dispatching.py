@@ -93,17 +93,18 @@ class Dispatching:
         return {**body, "failed": "FunctionError" in answer}
 
 
-def make_repository(repository: Path, workflows: Mapping[str, Mapping[str, str]]) -> None:
-    """This work tree as it is, committed or not, with more workflows: name -> file -> content."""
+def make_repository(
+    repository: Path, workflows: Mapping[str, Mapping[str, str]], files: Mapping[str, str] | None = None
+) -> None:
+    """This work tree as it is, committed or not, with more workflows: name -> file -> content; and more files."""
     subprocess.run([*_GIT, "clone", "-q", CLONE, repository], check=True)
     for folder in ("workflows", "module_utils", "dispatch"):
         shutil.rmtree(repository / folder)
         shutil.copytree(CLONE / folder, repository / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name, files in workflows.items():
-        folder = repository / "workflows" / name
-        folder.mkdir()
-        for file, content in files.items():
-            (folder / file).write_text(content)
+    added = {f"workflows/{name}/{file}": text for name, parts in workflows.items() for file, text in parts.items()}
+    for path, text in {**added, **(files or {})}.items():
+        (repository / path).parent.mkdir(exist_ok=True)
+        (repository / path).write_text(text)
     subprocess.run([*_GIT, "-C", repository, "add", "."], check=True)
     subprocess.run([*_GIT, "-C", repository, "commit", "-q", "-m", "Add workflows for tests"], check=True)
 

@@ -122,6 +122,7 @@ FUNCTIONS: dict[str, dict[str, list[str]]] = {
         "_emit_lambda_logs": ["func", "request_id", "log_text", "error", "duration_ms", "log_source"],
         "_create_function": ["data"],
         "_update_config": ["name", "data"],
+        "new_uuid": [],
     },
     "ministack.services.iam": {"_p": ["params", "key", "default"], "_extract_tags": [], "_xml": [], "_error": []},
     "ministack.services.kms": {
@@ -248,6 +249,7 @@ FACTS = [
     "'SERVICE_HANDLERS.get(service)' in inspect.getsource(ministack.app._dispatch_service_request)",
     "'_create_function(' in inspect.getsource(ministack.services.lambda_svc.handle_request)",
     "'_update_config(' in inspect.getsource(ministack.services.lambda_svc.handle_request)",
+    "'request_id = new_uuid()' in inspect.getsource(ministack.services.lambda_svc._execute_function)",
     "importlib.util.find_spec('websocket') is None",
 ]
 

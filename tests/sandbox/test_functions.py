@@ -31,6 +31,7 @@ def handler(event, context):
 FAIL = """
 def handler(event, context):
     print("attempt")
+    print("request", context.aws_request_id)
     raise RuntimeError("expected to fail")
 """
 STORE = """
@@ -198,7 +199,10 @@ def test_a_failing_function_is_tried_again_and_then_reported(functions: Function
     assert record["requestContext"]["condition"] == "RetriesExhausted"
     assert record["requestContext"]["approximateInvokeCount"] == 2
     assert record["responsePayload"]["errorMessage"] == "expected to fail"
-    assert functions.log_lines(arn).count("attempt") == 2
+    lines = functions.log_lines(arn)
+    assert lines.count("attempt") == 2
+    requests = {line for line in lines if line.startswith("request ")}
+    assert requests == {f"request {record['requestContext']['requestId']}"}, "an event keeps its id when it is retried"
 
     dead = functions.receive(dead_url)
     assert json.loads(dead["Body"])["detail"] == {"number": 7}, "the queue gets the event, not the record"

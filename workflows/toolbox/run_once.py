@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,9 +121,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run_once(ticket: Ticket, place: Place, twin: Mapping[str, Any]) -> int:
-    """Take the run if it is still ours to take, carry it out, and report."""
-    place.output.mkdir(parents=True, exist_ok=True)
-    with _lock(place.folder / "lock") as locked:
+    """Take the run if it is still ours to take, carry it out, and report.
+
+    A volume without room for a lock is no reason to say nothing: the ledger alone also tells two processes apart.
+    """
+    with _lock(place) as locked:
         if not locked:
             _say(f"{ticket.run_id}: another process on this twin has it")
             return 0
@@ -208,6 +210,7 @@ class Attempt:
             timeout_s=self.run["timeout_s"],
             sink=output.write,
             stop=self.stop,
+            mark="TWINOPS_RUN",
         )
         if ended.stopped:
             return Outcome(runs.CANCELLED, reason=f"cancelled by {self.cancelled_by}")
@@ -354,13 +357,23 @@ class Attempt:
 
     def _write_status(self, state: str, more: Mapping[str, Any] | None = None) -> None:
         status = {"run_id": self.ticket.run_id, "epoch": self.ticket.epoch, "state": state, "at": runs.now()}
-        _write(self.place.folder / "status.json", json.dumps({**status, **(more or {})}, indent=2))
+        try:
+            _write(self.place.folder / "status.json", json.dumps({**status, **(more or {})}, indent=2))
+        except OSError as error:  # a full disk must not keep the truth from the ledger
+            _say(f"{self.ticket.run_id}: status.json: {error}")
 
 
 @contextmanager
-def _lock(file: Path) -> Iterator[bool]:
-    """Hold a file lock; false if another process has it. The kernel frees it, however the process ends."""
-    with file.open("w") as handle:
+def _lock(place: Place) -> Iterator[bool]:
+    """Hold the run's file lock; false if another process has it. The kernel frees it, however the process ends."""
+    try:
+        place.output.mkdir(parents=True, exist_ok=True)
+        handle = (place.folder / "lock").open("w")
+    except OSError as error:
+        _say(f"{place.run_id}: no lock: {error}")
+        yield True
+        return
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -397,7 +410,8 @@ def _write(file: Path, text: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"{runs.now()} {text}", flush=True)
+    with suppress(OSError):  # its log may be on a full disk
+        print(f"{runs.now()} {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -147,8 +147,9 @@ log=$home/log/run-once.log
 if [ -f "$log" ] && [ "$(wc -c < "$log")" -gt 1000000 ]; then
     mv -f "$log" "$log.1"
 fi
+(: >> "$log") 2> /dev/null || log=/dev/null # a full disk must not keep the runner from saying so in the ledger
 exec >> "$log" 2>&1
-echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) run-once $*"
+echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) run-once $*" || :
 for word in "$1" "$2" "$3"; do
     case $word in
         '' | *[!0-9a-f]*)

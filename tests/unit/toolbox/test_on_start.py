@@ -145,6 +145,17 @@ def test_run_once_runs_exactly_the_commit(twin: Twin, repository: Path) -> None:
     assert twin.started == f"1 ['ab12', '1', '{older}']\n2 ['cd34', '2', '{newer}']\n"
 
 
+def test_a_log_that_cannot_be_written_keeps_nothing_from_running(twin: Twin, repository: Path) -> None:
+    newer = git(repository, "rev-parse", "HEAD")
+    log = twin.twinops / "log/run-once.log"
+    log.symlink_to("/dev/full")  # takes nothing, as a disk without room
+    twin.call("run-once", "ab12", 1, newer)
+    log.unlink()
+    log.mkdir()
+    twin.call("run-once", "cd34", 1, newer)
+    assert twin.started == f"2 ['ab12', '1', '{newer}']\n2 ['cd34', '1', '{newer}']\n"
+
+
 def test_many_runs_at_once_share_one_checkout(twin: Twin, repository: Path) -> None:
     older = git(repository, "rev-parse", "HEAD~1")
     with ThreadPoolExecutor(8) as pool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -103,3 +104,29 @@ def test_a_run_that_is_taken_away_stops(tmp_path: Path) -> None:
     ended, _ = run("import time; time.sleep(60)", tmp_path, stop=stop)
     assert (ended.exit_code, ended.timed_out, ended.stopped) == (None, False, True)
     assert ended.duration_s < 10
+
+
+def test_what_has_the_mark_is_ended_in_whatever_session(tmp_path: Path) -> None:
+    """A daemon that the program leaves, and one that an earlier attempt at the same run has left."""
+    environment = {**os.environ, "TWINOPS_RUN": str(tmp_path)}
+    earlier = subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True)
+    another = subprocess.Popen(["sleep", "60"], env={**environment, "TWINOPS_RUN": f"{tmp_path}2"})
+    script = (
+        "import subprocess, pathlib\n"
+        "child = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
+        "pathlib.Path('child').write_text(str(child.pid))"
+    )
+    try:
+        ended = supervise(
+            [sys.executable, "-c", script], folder=tmp_path, environment=environment, timeout_s=30,
+            sink=bytes, stop=threading.Event(), mark="TWINOPS_RUN",
+        )  # fmt: skip
+        assert ended.exit_code == 0
+        assert ended.duration_s < 8, "it holds the pipe open, but not the run"
+        assert gone(int((tmp_path / "child").read_text()))
+        assert earlier.wait(5) == -9
+        assert another.poll() is None
+    finally:
+        for process in (earlier, another):
+            process.kill()
+            process.wait()

@@ -59,6 +59,61 @@ def test_the_file_is_bounded_and_says_so(group: str, tmp_path: Path, monkeypatch
     assert len(shipped(group)) == 5
 
 
+def test_the_log_is_bounded_and_says_so(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "LOG_LIMIT_BYTES", 100)
+    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+        out.write(b"1234567\n" * 10)
+        out.say("SUCCEEDED")
+    assert shipped(group) == [
+        *["1234567"] * 4,
+        "[twinops] SUCCEEDED",
+        "[twinops] 6 lines are not here: too many, or too fast",
+    ]
+    assert (tmp_path / "output.log").read_text().endswith("[twinops] not in CloudWatch: 6 lines.\n")
+
+
+def test_what_waits_for_the_log_is_bounded(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "QUEUE_BYTES", 100)
+    monkeypatch.setattr(output.Shipper, "start", lambda self: None)  # CloudWatch is slow
+    out = Output(tmp_path / "output.log", client("logs"), group, "r1/1")
+    out.write(b"1234567\n" * 10)
+    out._file.close(b"")
+    assert len(out._shipper._lines) == 3
+    assert out._shipper._left_out == 7
+
+
+def test_a_byte_that_is_not_utf_8_does_not_make_an_event_too_large(group: str, tmp_path: Path) -> None:
+    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+        out.write(b"\xff" * 400_000 + b"\n")
+    parts = shipped(group)
+    assert "".join(parts) == "\ufffd" * 400_000
+    assert max(len(part.encode()) for part in parts) + output.EVENT_OVERHEAD_BYTES <= 262_144
+
+
+def test_a_full_disk_is_said_in_the_log(group: str, tmp_path: Path) -> None:
+    """/dev/full takes nothing, as a disk without room."""
+    (tmp_path / "output.log").symlink_to("/dev/full")
+    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+        out.write(b"one\n")
+    assert shipped(group) == ["one", "[twinops] output.log is not complete: [Errno 28] No space left on device"]
+
+
+def test_a_file_that_cannot_be_made_is_said_in_the_log(group: str, tmp_path: Path) -> None:
+    with Output(tmp_path / "missing/output.log", client("logs"), group, "r1/1") as out:
+        out.write(b"one\n")
+    assert shipped(group)[0] == "one"
+    assert "[twinops] output.log is not complete: [Errno 2]" in shipped(group)[1]
+
+
+def test_our_own_lines_are_kept_beyond_the_limit(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "FILE_LIMIT_BYTES", 4)
+    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+        out.write(b"12345")
+        out.say("FAILED")
+    assert (tmp_path / "output.log").read_text() == "1234\n[output.log ends here: limit reached]\n[twinops] FAILED\n"
+    assert shipped(group) == ["12345", "[twinops] FAILED"]
+
+
 def test_a_log_that_is_away_is_said_in_the_file(endpoint: str, tmp_path: Path) -> None:
     with Output(tmp_path / "output.log", client("logs"), "/nowhere", "r1/1") as out:
         out.write(b"one\ntwo\n")

@@ -266,3 +266,21 @@ def test_outputs_of_an_earlier_attempt_are_not_mixed_in(twin: Twin) -> None:
     main([run_id, "1", SHA])
     keys = [item["Key"] for item in client("s3").list_objects_v2(Bucket=twin.bucket)["Contents"]]
     assert keys == [f"probe/{run_id}/report.html"]
+
+
+def test_a_volume_without_room_is_a_failure_that_the_ledger_tells(twin: Twin) -> None:
+    (twin.home / "runs").write_text("nothing can be made below this")
+    run_id = twin.claim()
+    assert main([run_id, "1", SHA]) == 0
+    run = twin.run(run_id)
+    assert (run["state"], "exit_code" in run, twin.effects) == ("FAILED", False, 0)
+    assert "Not a directory" in run["reason"]
+    assert twin.mails() == ["[twinops sandbox] probe: FAILED"]
+
+
+def test_a_status_file_that_cannot_be_written_stops_nothing(twin: Twin, capsys: pytest.CaptureFixture[str]) -> None:
+    run_id = twin.claim()
+    (twin.home / "runs" / run_id / "status.part").mkdir(parents=True)
+    main([run_id, "1", SHA])
+    assert (twin.run(run_id)["state"], twin.effects) == ("SUCCEEDED", 1)
+    assert "status.json: " in capsys.readouterr().out

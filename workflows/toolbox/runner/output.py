@@ -1,12 +1,14 @@
 """What a run prints: kept in ``output.log`` on the twin, and streamed to the run's CloudWatch log stream.
 
-Both are bounded: a script that prints without end fills neither the disk nor CloudWatch's bill. What is left out is
-counted and said. CloudWatch being away never stops a run; the file has everything that was printed up to its limit.
+Both are bounded: a script that prints without end fills neither the disk, nor CloudWatch's bill, nor our memory. What
+is left out is counted and said. Neither CloudWatch being away nor a full disk ever stops a run, or keeps its output
+from the other of the two.
 """
 
 from __future__ import annotations
 
-import queue
+import collections
+import io
 import threading
 import time
 from pathlib import Path
@@ -15,14 +17,17 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 FILE_LIMIT_BYTES = 20 * 2**20
+LOG_LIMIT_BYTES = 20 * 2**20
+"""What of one run goes to CloudWatch."""
 BATCH_EVENTS = 10_000
 BATCH_BYTES = 900_000
 """PutLogEvents takes 1,048,576 bytes; each event costs 26 more than its text."""
 EVENT_OVERHEAD_BYTES = 26
-LINE_BYTES = 200_000
-"""Longer lines are split."""
+LINE_BYTES = 85_000
+"""Longer lines are split. CloudWatch takes 262,144 bytes, and a byte that is not UTF-8 becomes three."""
 FLUSH_S = 1.0
-QUEUE_LINES = 50_000
+QUEUE_BYTES = 10 * 2**20
+"""What may wait for CloudWatch, in memory."""
 CLOSE_S = 60
 """How long a run may wait at its end for CloudWatch to take the rest."""
 
@@ -31,8 +36,7 @@ class Output:
     """Takes bytes as they are printed. Use as a context manager: leaving it delivers the rest."""
 
     def __init__(self, file: Path, client: Any, group: str, stream: str) -> None:
-        self._file = file.open("wb", buffering=0)
-        self._written_bytes = 0
+        self._file = BoundedFile(file)
         self._shipper = Shipper(client, group, stream)
         self._rest = b""
 
@@ -43,19 +47,14 @@ class Output:
     def __exit__(self, *_: object) -> None:
         if self._rest:
             self._shipper.add(self._rest)
+        if self._file.problem:
+            self._shipper.add(f"[twinops] output.log is not complete: {self._file.problem}".encode(), unlimited=True)
         note = self._shipper.close()
-        if note:
-            self._file.write(note.encode() + b"\n")
-        self._file.close()
+        self._file.close(note.encode() + b"\n" if note else b"")
 
     def write(self, data: bytes) -> None:
         """Keep what was printed; whole lines go to CloudWatch, the last part of one waits for its end."""
-        room = FILE_LIMIT_BYTES - self._written_bytes
-        if room > 0:
-            self._file.write(data[:room])
-            if len(data) >= room:
-                self._file.write(b"\n[output.log ends here: limit reached]\n")
-        self._written_bytes += len(data)
+        self._file.write(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > LINE_BYTES:
             lines, self._rest = [*lines, self._rest], b""
@@ -63,8 +62,47 @@ class Output:
             self._shipper.add(line)
 
     def say(self, text: str) -> None:
-        """A line of ours among those of the script."""
-        self.write(f"[twinops] {text}\n".encode())
+        """A line of ours among those of the script; it is kept also when the script has used up all limits."""
+        line = f"[twinops] {text}".encode()
+        self._file.write(line + b"\n", unlimited=True)
+        if self._rest:
+            self._shipper.add(self._rest)
+            self._rest = b""
+        self._shipper.add(line, unlimited=True)
+
+
+class BoundedFile:
+    """A file that takes so much and no more; a disk that is full is like a limit that is reached."""
+
+    def __init__(self, path: Path) -> None:
+        self._written_bytes = 0
+        self._handle: io.FileIO | None = None
+        self.problem = ""
+        try:
+            self._handle = io.FileIO(path, "w")
+        except OSError as error:
+            self.problem = str(error)
+
+    def write(self, data: bytes, *, unlimited: bool = False) -> None:
+        room = FILE_LIMIT_BYTES - self._written_bytes
+        if not unlimited:
+            self._written_bytes += len(data)
+        if unlimited or len(data) < room:
+            self._put(data)
+        elif room > 0:
+            self._put(data[:room] + b"\n[output.log ends here: limit reached]\n")
+
+    def close(self, last: bytes) -> None:
+        self._put(last)
+        if self._handle:
+            self._handle.close()
+
+    def _put(self, data: bytes) -> None:
+        try:
+            while data and self._handle:
+                data = data[self._handle.write(data) :]
+        except OSError as error:
+            self.problem = str(error)
 
 
 class Shipper(threading.Thread):
@@ -74,26 +112,38 @@ class Shipper(threading.Thread):
         super().__init__(daemon=True)
         self._client = client
         self._target = {"logGroupName": group, "logStreamName": stream}
-        self._lines: queue.Queue[tuple[int, str]] = queue.Queue(QUEUE_LINES)
+        self._lines: collections.deque[tuple[int, str]] = collections.deque()
+        self._waiting_bytes = 0
+        self._taken_bytes = 0
+        self._lock = threading.Lock()
         self._closing = threading.Event()
+        self._left_out = 0
         self._dropped = 0
         self._failure = ""
 
-    def add(self, line: bytes) -> None:
+    def add(self, line: bytes, *, unlimited: bool = False) -> None:
         """Queue a line; invalid UTF-8 is replaced, an empty line is left out (CloudWatch refuses it)."""
         at_ms = int(time.time() * 1000)
         line = line.rstrip(b"\r")
         for start in range(0, len(line), LINE_BYTES):
-            try:
-                self._lines.put_nowait((at_ms, line[start : start + LINE_BYTES].decode("utf-8", "replace")))
-            except queue.Full:
-                self._dropped += 1
+            text = line[start : start + LINE_BYTES].decode("utf-8", "replace")
+            size_bytes = _size_bytes(text)
+            with self._lock:
+                over = self._waiting_bytes + size_bytes > QUEUE_BYTES or self._taken_bytes > LOG_LIMIT_BYTES
+                if over and not unlimited:
+                    self._left_out += 1
+                    continue
+                self._waiting_bytes += size_bytes
+                self._taken_bytes += size_bytes
+                self._lines.append((at_ms, text))
 
     def close(self) -> str:
         """Deliver what is queued; a sentence about what could not be delivered, or nothing."""
+        if self._left_out:
+            self.add(f"[twinops] {self._left_out} lines are not here: too many, or too fast".encode(), unlimited=True)
         self._closing.set()
         self.join(CLOSE_S)
-        undelivered = self._dropped + self._lines.qsize()
+        undelivered = self._left_out + self._dropped + len(self._lines)
         if not undelivered and not self._failure:
             return ""
         return f"[twinops] not in CloudWatch: {undelivered} lines. {self._failure}".strip()
@@ -104,7 +154,7 @@ class Shipper(threading.Thread):
         except (BotoCoreError, ClientError) as error:
             if "ResourceAlreadyExists" not in str(error):
                 self._failure = str(error)
-        while not (self._closing.is_set() and self._lines.empty()):
+        while not (self._closing.is_set() and not self._lines):
             batch = self._batch()
             if batch:
                 self._send(batch)
@@ -114,13 +164,14 @@ class Shipper(threading.Thread):
     def _batch(self) -> list[tuple[int, str]]:
         batch: list[tuple[int, str]] = []
         size_bytes = 0
-        while len(batch) < BATCH_EVENTS and size_bytes < BATCH_BYTES - LINE_BYTES:
-            try:
-                event = self._lines.get_nowait()
-            except queue.Empty:
+        while len(batch) < BATCH_EVENTS and size_bytes < BATCH_BYTES - 3 * LINE_BYTES:
+            if not self._lines:
                 break
+            event = self._lines.popleft()
             batch.append(event)
-            size_bytes += len(event[1].encode()) + EVENT_OVERHEAD_BYTES
+            size_bytes += _size_bytes(event[1])
+        with self._lock:
+            self._waiting_bytes -= size_bytes
         return batch
 
     def _send(self, batch: list[tuple[int, str]]) -> None:
@@ -130,3 +181,8 @@ class Shipper(threading.Thread):
         except (BotoCoreError, ClientError) as error:
             self._dropped += len(batch)
             self._failure = str(error)
+
+
+def _size_bytes(text: str) -> int:
+    """What an event costs of a batch."""
+    return len(text.encode()) + EVENT_OVERHEAD_BYTES

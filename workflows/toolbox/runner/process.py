@@ -36,12 +36,17 @@ def supervise(
     timeout_s: float,
     sink: Callable[[bytes], None],
     stop: threading.Event,
+    mark: str = "",
 ) -> Ended:
     """Run ``command`` to its end, or to the time limit, or until ``stop`` is set; then nothing of its group is left.
 
-    ``sink`` gets standard output and standard error, mixed as they come, from another thread.
+    ``sink`` gets standard output and standard error, mixed as they come, from another thread. ``mark`` is a variable of
+    ``environment`` that only this run's processes have: all that have it are ended as well, those in sessions of their
+    own, and those that an earlier attempt, which was killed itself, has left.
     """
     started = time.monotonic()
+    marked = f"{mark}={environment[mark]}".encode() if mark else b""
+    end_marked(marked)
     program = subprocess.Popen(
         [str(word) for word in command],
         cwd=folder,
@@ -58,6 +63,7 @@ def supervise(
     if timed_out or stopped:
         _end(program)
     _signal(program, signal.SIGKILL)  # what the program left running in its group, which also holds the pipe open
+    end_marked(marked)
     reader.join(GRACE_S)
     code = None if timed_out or stopped else program.returncode
     return Ended(
@@ -66,6 +72,16 @@ def supervise(
         stopped=stopped,
         duration_s=round(time.monotonic() - started, 3),
     )
+
+
+def end_marked(assignment: bytes) -> None:
+    """Kill every process whose environment, as it was started with, has the assignment ``NAME=value``."""
+    found = {0}
+    while assignment and found:  # again: one may have started another one meanwhile
+        found = {pid for pid in _process_ids() if assignment in _environment(pid)}
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def start_detached(command: Sequence[str | Path]) -> None:
@@ -107,3 +123,15 @@ def _read(program: subprocess.Popen[bytes], sink: Callable[[bytes], None]) -> No
     with program.stdout as pipe:
         while data := os.read(pipe.fileno(), _READ_BYTES):
             sink(data)
+
+
+def _process_ids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _environment(pid: int) -> list[bytes]:
+    """Empty for a process that has ended, that is not ours, or that the kernel is taking away."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
