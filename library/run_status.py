@@ -1,13 +1,16 @@
 #!/usr/bin/python
-"""Show the latest runs of the workflows."""
+"""Documents the action plugin of the same name (plugins/action/run_status.py)."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: run_status
-short_description: Show the latest runs of the workflows
+short_description: Show the latest runs of the workflows, or the log of one
 description:
-  - Reads the ledger; changes nothing.
+  - Reads the ledger and CloudWatch; changes nothing.
+  - Prints what it shows line by line as it comes.
+  - Runs where C(ansible-playbook) runs, whatever the host's connection is. Takes boto3's credentials from the play's
+    C(environment).
 options:
   env:
     description: Environment whose ledger is read.
@@ -18,6 +21,21 @@ options:
     description: How many runs, newest first.
     type: int
     default: 20
+  workflow:
+    description: Only the runs of this workflow.
+    type: str
+  state:
+    description: Only the runs in this state.
+    type: str
+    choices: [CLAIMED, QUEUED, RUNNING, LOST, SUCCEEDED, FAILED, TIMED_OUT, CANCELLED, SKIPPED]
+  log:
+    description: Id of a run whose log is printed, of all its attempts.
+    type: str
+  follow:
+    description:
+      - Id of a run whose log is printed as it comes, until the run has ended. It may still wait for its turn.
+      - To stop following leaves the run alone. That the run failed is no failure of the task.
+    type: str
   region:
     description: AWS region. By default boto3's own choice (E(AWS_DEFAULT_REGION), profile).
     type: str
@@ -38,56 +56,31 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Read the latest runs
+- name: Show the latest runs that failed
   run_status:
     env: staging
     limit: 5
+    state: FAILED
+
+- name: Follow a run to its end
+  run_status:
+    env: staging
+    follow: b75a5783eb21ab2a07b72d89
 """
 
 RETURN = r"""
 runs:
-  description: The runs as the ledger has them (docs/interfaces.md), newest first.
+  description: The runs as the ledger has them (docs/interfaces.md), newest first; with O(log) or O(follow) that run.
   returned: success
   type: list
   elements: dict
   sample: [{run_id: b75a5783eb21ab2a07b72d89, workflow: model_evaluation, state: SUCCEEDED, exit_code: 0}]
 lines:
-  description: The same as a table to be read by people.
-  returned: success
+  description: The table as it was printed.
+  returned: when neither O(log) nor O(follow) is given
   type: list
   elements: str
-  sample: ["2026-11-22 19:07  SUCCEEDED  model_evaluation  exit 0  5 s  b75a5783eb21ab2a07b72d89"]
+  sample:
+    - "claimed (UTC)        state      workflow          exit   took  attempt  run"
+    - "2026-11-22 19:07:03  SUCCEEDED  model_evaluation     0  5.2 s        1  b75a5783eb21ab2a07b72d89"
 """
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.twinops.aws.ledger import Ledger
-from ansible.module_utils.twinops.aws.session import client
-from ansible.module_utils.twinops.errors import TwinopsError
-from ansible.module_utils.twinops.names import ENVIRONMENTS, Names
-from ansible.module_utils.twinops.runs import Run, table
-
-SPEC = {
-    "env": {"type": "str", "required": True, "choices": list(ENVIRONMENTS)},
-    "limit": {"type": "int", "default": 20},
-    "region": {"type": "str"},
-    "profile": {"type": "str"},
-    "endpoint_url": {"type": "str"},
-}
-
-
-def read(params: dict) -> list[Run]:
-    dynamodb = client("dynamodb", **{option: params[option] for option in ("region", "profile", "endpoint_url")})
-    return Ledger(Names(params["env"]).ledger, dynamodb).runs(limit=params["limit"])
-
-
-def main() -> None:
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
-    try:
-        found = read(module.params)
-    except TwinopsError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=False, runs=found, lines=table(found))
-
-
-if __name__ == "__main__":
-    main()

@@ -97,7 +97,7 @@ def _short(scope: Scope, statement: Statement) -> Statement:
 
 
 def mlops(scope: Scope, targets: Sequence[str] = ()) -> Document:
-    """See everything of the environment, start runs, work on the development twin.
+    """See everything of the environment, start and cancel runs, work on the development twin.
 
     ``targets``: ARNs of the mlops roles of other environments, which this one, that of a tools account, may assume.
     """
@@ -105,6 +105,7 @@ def mlops(scope: Scope, targets: Sequence[str] = ()) -> Document:
         [
             *([allow("OperateTargets", ["sts:AssumeRole"], targets)] if targets else []),
             _ledger(scope, "ReadLedger", "GetItem", "Query"),
+            _cancel_runs(scope),
             *_read_buckets(scope, "models", "reports", "data"),
             use_key(scope, "Decrypt", via=("s3",)),
             allow("PutEvents", ["events:PutEvents"], [scope.arn("events", "event-bus/default")]),
@@ -149,7 +150,7 @@ def dispatch(scope: Scope) -> Document:
 
 
 def development_twin(scope: Scope) -> Document:
-    """Read what workflows read, start a run by hand, and try out what starts workflows: rules, functions, logs.
+    """Read what workflows read, start and cancel runs by hand, try out what starts workflows: rules, functions, logs.
 
     It makes only what carries the environment's tag, and changes only what has it. Reading goes by name alone: what
     does not exist yet has no tags.
@@ -157,6 +158,7 @@ def development_twin(scope: Scope) -> Document:
     return document(
         [
             _ledger(scope, "ReadLedger", "GetItem", "Query"),
+            _cancel_runs(scope),
             *_read_buckets(scope, "reports"),
             allow("PutEvents", ["events:PutEvents"], [scope.arn("events", "event-bus/default")]),
             allow("StartRunsByHand", ["lambda:InvokeFunction"], [scope.function_arn("backup")]),
@@ -391,6 +393,12 @@ def _ledger(scope: Scope, sid: str, *actions: str) -> Statement:
     if "Query" in actions:
         resources.append(f"{scope.ledger_arn}/index/*")
     return allow(sid, [f"dynamodb:{action}" for action in actions], resources)
+
+
+def _cancel_runs(scope: Scope) -> Statement:
+    """Change runs and the turns of workflows, as who cancels a run does; neither make nor change what devices run."""
+    of_runs = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["run#*", "workflow#*"]}}
+    return allow("CancelRuns", ["dynamodb:UpdateItem"], [scope.ledger_arn], of_runs)
 
 
 def _read_buckets(scope: Scope, *purposes: str) -> list[Statement]:

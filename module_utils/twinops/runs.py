@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, TypedDict
 
@@ -135,26 +135,6 @@ def end_state(*, exit_code: int | None, timed_out: bool) -> str:
     if timed_out:
         return TIMED_OUT
     return SUCCEEDED if exit_code == 0 else FAILED
-
-
-def table(found: Iterable[Run]) -> list[str]:
-    """Runs as lines of a table for people, in the order given; below each that has one, where its report is."""
-    lines = []
-    for run in found:
-        code = run.get("exit_code")
-        how = "" if code is None else f"exit {code}"
-        if run["epoch"] > 1:
-            how += f" (attempt {run['epoch']})"
-        when = run["claimed_at"][:16].replace("T", " ")
-        duration = f"{run['duration_s']:.0f} s" if "duration_s" in run else ""
-        lines.append(f"{when}  {run['state']:<9}  {run['workflow']}  {how}  {duration}  run {run['run_id']}")
-        if run["state"] != SUCCEEDED and run.get("reason"):
-            lines.append(f"    why:    {run['reason']}")
-        if "log_stream" in run:
-            lines.append(f"    log:    {run['log_group']} {run['log_stream']}")
-        if "report_key" in run:
-            lines.append(f"    report: s3://{run['report_bucket']}/{run['report_key']}")
-    return lines or ["no runs yet"]
 
 
 def log_stream(run_id: str, epoch: int) -> str:

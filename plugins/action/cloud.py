@@ -6,9 +6,6 @@ reading and comparing a hundred workflows (docs/adr/0006).
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +16,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
 sys.path.append(str(Path(__file__).parents[2] / "module_utils"))  # Ansible's own path to it is for modules only
-from twinops import archives, work_tree
+from twinops import archives, work_tree, workers
 from twinops import desired as estate
 from twinops.errors import SpecError, TwinopsError
 from twinops.names import ENVIRONMENTS
@@ -151,17 +148,6 @@ def converge(params: dict, *, apply: bool, warn: Callable[[str], None]) -> dict[
     return {**result, "git_sha": read.git_sha}
 
 
-PR_SET_PDEATHSIG = 1  # prctl(2)
-
-
-def end_with_ansible() -> None:
-    """Let the kernel end this worker when ansible-playbook is killed.
-
-    Otherwise it would go on changing the cloud, unseen, while a person runs the playbook again.
-    """
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 class ActionModule(ActionBase):
     """``cloud`` (``ansible-doc -M library cloud``)."""
 
@@ -171,10 +157,10 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         _, params = self.validate_argument_spec(SPEC)
-        end_with_ansible()
+        workers.end_with_ansible()  # otherwise it would go on changing the cloud while a person runs the playbook again
         variables: dict[str, str] = {}
         self._compute_environment_string(variables)
-        os.environ.update({name: str(value) for name, value in variables.items()})  # of this worker, which ends with us
+        workers.take_environment(variables)
         warnings: list[str] = []
         try:
             result |= converge(params, apply=not self._task.check_mode, warn=warnings.append)

@@ -3,6 +3,7 @@
 - ``aws:SecureTransport``: our endpoint speaks plain HTTP on the loopback interface, where AWS has TLS. It is reported
   as secure, so that a bucket policy that refuses plain HTTP means here what it means there.
 - ``cloudwatch:namespace``: of PutMetricData, whose policies are scoped by nothing else.
+- ``dynamodb:LeadingKeys``: the partition keys of the items that a request names, also in a transaction.
 - ``redshift-data:statement-owner-iam-userid``: who executed a statement; statements have no ARN.
 - ``aws:PrincipalArn`` of a session is the ARN of its role, not of the session.
 - ``aws:ResourceTag`` counts in permissions boundaries too; ``ec2:ResourceTag`` and the like are the same tags.
@@ -21,7 +22,7 @@ from urllib.parse import parse_qs
 
 from ministack import app as ministack_app
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import iam
+from ministack.services import dynamodb, iam
 
 from sandbox.emulator import iam_resources
 from sandbox.settings import ACCOUNT
@@ -39,6 +40,8 @@ def install(owner_of_statement: Callable[[str], str]) -> None:
         context: dict[str, Any] = request_context(service, iam_action, body, parameters)
         if iam_action == "cloudwatch:PutMetricData" and (namespace := metric_namespace(body)):
             context = {**context, "cloudwatch:namespace": namespace}
+        if service == "dynamodb" and (keys := leading_keys(body)):
+            context = {**context, "dynamodb:LeadingKeys": keys}
         if service == "ec2":
             context = {**context, **made_tags(iam_action, parameters)}
         if service == "iam":
@@ -111,6 +114,21 @@ def fill_in(conditions: Any, request: iam_evaluator.EvalContext) -> Any:
         return value if isinstance(value, str) and value else variable[0]
 
     return re.sub(r"\$\{([^}]+)\}", value_of, conditions)
+
+
+def leading_keys(body: bytes) -> list[str]:
+    """The partition keys of the items that a request of DynamoDB reads or writes one by one; none for a query."""
+    try:
+        request = json.loads(body or b"{}")
+    except ValueError:
+        return []
+    parts = [request, *(part for item in request.get("TransactItems", []) for part in item.values())]
+    found = []
+    for part in parts:
+        table = dynamodb._tables.get(part.get("TableName", "").rpartition("/")[2])
+        value = (part.get("Key") or part.get("Item") or {}).get(table["pk_name"]) if table else None
+        found += list(value.values()) if value else []
+    return [str(value) for value in found]
 
 
 def metric_namespace(body: bytes) -> str | None:

@@ -15,7 +15,7 @@ from twinops.aws.ledger import Ledger
 from twinops.names import Names
 from twinops.runs import FINISHED, Run
 
-from sandbox.settings import ACCOUNT, CLONE, load
+from sandbox.settings import ACCOUNT, CLONE, REGION, load
 from tests.sandbox.support import OwnSandbox, eventually
 
 NAMES = Names("sandbox", ACCOUNT)
@@ -33,14 +33,35 @@ class Dispatching:
         self.ledger = Ledger(NAMES.ledger, own.client("dynamodb"))
         self.home = own.settings.home / "notebooks" / NAMES.twin("deployment")
 
-    def playbook(self, name: str, *variables: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+    def playbook(
+        self, name: str, *variables: str, ok: bool = True, acting_as: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a playbook to its end, with the account's root keys or those of one of our roles."""
+        rights = [json.dumps({"aws_environment": self._keys_of(acting_as)})] if acting_as else []
+        process = self.start_playbook(name, *variables, *rights)
+        output, _ = process.communicate(timeout=400)
+        assert (process.returncode == 0) == ok, output[-6000:]
+        return subprocess.CompletedProcess(process.args, process.returncode, output)
+
+    def start_playbook(self, name: str, *variables: str) -> subprocess.Popen[str]:
+        """Start a playbook as a terminal does: in a process group of its own. Standard error is in its output."""
+        return subprocess.Popen(
             [Path(sys.executable).with_name("ansible-playbook"), f"playbooks/{name}.yml", "-l", "sandbox"]
             + [word for variable in variables for word in ("-e", variable)],
-            cwd=CLONE, env=self.own.environment, check=False, capture_output=True, text=True, timeout=400,
+            cwd=CLONE, env=self.own.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
         )  # fmt: skip
-        assert (done.returncode == 0) == ok, done.stdout[-4000:] + done.stderr[-2000:]
-        return done
+
+    def _keys_of(self, purpose: str) -> dict[str, str]:
+        arn = f"arn:aws:iam::{ACCOUNT}:role/{NAMES.role(purpose)}"
+        keys = self.own.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+        return {
+            "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
+            "AWS_SESSION_TOKEN": keys["SessionToken"],
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL": self.own.settings.endpoint_url,
+        }
 
     def put_event(self, what: str = "Probe", **parameters: Any) -> str:
         """Request a probe (or a notebook); the event's id."""

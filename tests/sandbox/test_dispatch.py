@@ -6,7 +6,10 @@ The workflows of these tests live in a clone of this work tree that has one fold
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twinops.runs import timestamp
+from twinops.runs import Run, timestamp
 
 from dispatch.claims import claim_of
 from tests.sandbox.dispatching import NAMES, Dispatching, deploy, make_repository
@@ -356,9 +359,72 @@ def test_started_by_hand_and_shown(dispatching: Dispatching) -> None:
     wanted = ("workflow=model_evaluation", "via=backup", f"commit={dispatching.payload()['git_sha']}", "wait_s=120")
     started = dispatching.playbook("invoke", *wanted)
     assert "state: SUCCEEDED" in started.stdout
-    shown = dispatching.playbook("status").stdout
-    assert "SUCCEEDED  model_evaluation  exit 0" in shown
-    assert "FAILED     probe  exit 3" in shown
+    broken = dispatching.end_of(dispatching.put_event(mark="shown", exit_code=3))
     evaluation = next(run for run in dispatching.ledger.runs() if run["workflow"] == "model_evaluation")
+    shown = dispatching.playbook("status").stdout.splitlines()
+    failed, succeeded = (rows_of(shown, run) for run in (broken, evaluation))
+    assert failed[0].split()[2:5] == ["FAILED", "probe", "3"]
+    assert failed[1].strip() == "why:     the script ended with exit code 3"
+    assert succeeded[0].split()[2:5] == ["SUCCEEDED", "model_evaluation", "0"]
+    assert shown.index(failed[0]) < shown.index(succeeded[0]), "newest first"
     (mail,) = dispatching.mails_about(evaluation)
     assert "Subject: [twinops sandbox] model_evaluation: " in mail
+
+
+def rows_of(shown: list[str], run: Run) -> list[str]:
+    """The line of a run in the table, and those that belong to it."""
+    first = next(number for number, line in enumerate(shown) if line.endswith(run["run_id"]) and line[0].isdigit())
+    return [shown[first], *itertools.takewhile(lambda line: line.startswith("    "), shown[first + 1 :])]
+
+
+def test_only_some_runs_are_shown(dispatching: Dispatching) -> None:
+    events = [dispatching.put_event(mark="some", exit_code=code) for code in (4, 0, 5)]
+    runs = [dispatching.end_of(event) for event in events]
+    shown = dispatching.playbook("status", "state=FAILED", "workflow=probe", "runs=2").stdout
+    assert [run["run_id"] in shown for run in runs] == [True, False, True]
+    wrong = dispatching.playbook("status", "state=BROKEN", ok=False).stdout
+    assert "value of state must be one of: " in wrong
+
+
+def test_a_run_that_waits_is_followed_to_its_end_with_the_rights_of_an_engineer(dispatching: Dispatching) -> None:
+    ahead = dispatching.put_event(mark="ahead", sleep_s=3)
+    eventually(lambda: dispatching.run_of(ahead))
+    event = dispatching.put_event(mark="followed", sleep_s=2, exit_code=3)
+    run = eventually(lambda: dispatching.run_of(event))
+    followed = dispatching.playbook("status", f"follow={run['run_id']}", acting_as="mlops")
+    lines = [
+        line for line in followed.stdout.splitlines() if line.startswith(("[ledger]", "[twinops]", "hello", "not"))
+    ]
+    ahead_of_it = f"[ledger] QUEUED: it waits for run {dispatching.end_of(ahead)['run_id']}"
+    printed = [line for line in lines if not line.startswith("[ledger]")]
+    assert lines[0] in {ahead_of_it, "[ledger] CLAIMED: its twin has not answered yet"}
+    assert ahead_of_it in lines
+    assert printed[1:3] == ["hello from followed", "not UTF-8: \ufffd"]
+    assert printed[3].startswith("[twinops] FAILED, exit code 3, ")
+    assert lines[-1].startswith("[ledger] FAILED, exit code 3, ")
+    assert dispatching.end_of(event)["exit_code"] == 3
+
+    shown = dispatching.playbook("status", f"log={run['run_id']}", acting_as="mlops").stdout.splitlines()
+    assert [line for line in shown if line in printed] == printed, "all of it, in order, each line once"
+
+
+def test_who_stops_following_leaves_the_run_alone(dispatching: Dispatching) -> None:
+    event = dispatching.put_event(mark="left-alone", sleep_s=5)
+    run = eventually(lambda: dispatching.run_of(event))
+    following = dispatching.start_playbook("status", f"follow={run['run_id']}")
+    lines = iter(following.stdout or ())
+    assert any(line.startswith("hello from left-alone") for line in lines), "a line comes while the run goes on"
+    assert dispatching.run_of(event)["state"] == "RUNNING"  # type: ignore[index]
+    os.killpg(following.pid, signal.SIGINT)
+    following.communicate(timeout=20)
+    assert dispatching.end_of(event)["state"] == "SUCCEEDED"
+
+
+def test_an_engineer_cancels_a_run(dispatching: Dispatching) -> None:
+    at_work = dispatching.put_event(mark="engineer", sleep_s=4)
+    eventually(lambda: dispatching.run_of(at_work))
+    waits = dispatching.put_event(mark="never")
+    run = eventually(lambda: found if (found := dispatching.run_of(waits)) and found["state"] == "QUEUED" else None)
+    assert "state: CANCELLED" in dispatching.playbook("invoke", f"cancel={run['run_id']}", acting_as="mlops").stdout
+    assert dispatching.end_of(at_work)["state"] == "SUCCEEDED"
+    assert dispatching.effects("never") == 0

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from twinops import runs
-from twinops.runs import Run
 
 SHA = "a" * 40
 
@@ -67,18 +66,3 @@ def test_timestamps_sort_as_text() -> None:
     assert runs.timestamp(east) < runs.timestamp(east + timedelta(microseconds=1))
     with pytest.raises(ValueError, match="time zone"):
         runs.timestamp(datetime(2026, 11, 22))
-
-
-def test_table() -> None:
-    run = Run(
-        run_id="ab", workflow="w", state="FAILED", epoch=2, claimed_at="2026-11-22T05:00:01.000000Z", exit_code=3,
-        duration_s=4.6, reason="it broke", log_group="g", log_stream="ab/2", report_bucket="b",
-        report_key="w/ab/r.html",
-    )  # fmt: skip
-    assert runs.table([run]) == [
-        "2026-11-22 05:00  FAILED     w  exit 3 (attempt 2)  5 s  run ab",
-        "    why:    it broke",
-        "    log:    g ab/2",
-        "    report: s3://b/w/ab/r.html",
-    ]
-    assert runs.table([]) == ["no runs yet"]

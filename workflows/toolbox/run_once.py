@@ -180,8 +180,8 @@ class Attempt:
     def _outcome(self) -> Outcome:
         """Run the script and store what it made; every failure is an outcome, not an exception."""
         started = time.monotonic()
-        logs = client("logs")
-        with Output(self.place.folder / "output.log", logs, self.run["log_group"], self.run["log_stream"]) as output:
+        log = self.place.folder / "output.log"
+        with Output(log, lambda: client("logs"), self.run["log_group"], self.run["log_stream"]) as output:
             try:
                 outcome = self._script(output)
                 self._store(outcome)

@@ -7,6 +7,7 @@ after a failed condition and recognises its own work. Retrying a method is alway
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
@@ -280,9 +281,9 @@ class Ledger:
         """The run as it is now (consistent read), or ``None``."""
         return cast("Run | None", self._table.get(*_run_key(run_id)))
 
-    def runs(self, *, limit: int = 50) -> list[Run]:
-        """The newest runs, newest claim first."""
-        return cast("list[Run]", self._newest("run", limit))
+    def runs(self, *, limit: int = 50, **equal: str) -> list[Run]:
+        """The newest runs, newest claim first; with ``workflow="..."`` or ``state="..."`` only of those."""
+        return cast("list[Run]", self._newest("run", limit, equal))
 
     def unsettled(self, *, since: str) -> list[Run]:
         """Runs claimed since then that have not come to an end, or whose end was not mailed; the newest first."""
@@ -343,7 +344,7 @@ class Ledger:
 
     def rollouts(self, *, limit: int = 50) -> list[Rollout]:
         """The newest rollouts, newest start first."""
-        return cast("list[Rollout]", self._newest("rollout", limit))
+        return cast("list[Rollout]", self._newest("rollout", limit, {}))
 
     # -- both -----------------------------------------------------------------------------------------------------
 
@@ -362,19 +363,19 @@ class Ledger:
             self._table.change(_run_key(run_id), changes, condition=condition, values=values, remove=remove),
         )
 
-    def _newest(self, kind: str, limit: int) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = []
-        for item in self._table.query(
-            IndexName=KIND_AT_INDEX,
-            KeyConditionExpression="kind = :kind",
-            ExpressionAttributeValues={":kind": kind},
-            ScanIndexForward=False,
-            Limit=limit,
-        ):
-            items.append(item)
-            if len(items) == limit:
-                break
-        return items
+    def _newest(self, kind: str, limit: int, equal: Mapping[str, str]) -> list[dict[str, Any]]:
+        request: dict[str, Any] = {
+            "IndexName": KIND_AT_INDEX,
+            "KeyConditionExpression": "kind = :kind",
+            "ExpressionAttributeValues": {":kind": kind, **{f":{name}": value for name, value in equal.items()}},
+            "ScanIndexForward": False,
+        }
+        if equal:
+            request["FilterExpression"] = " AND ".join(f"#{name} = :{name}" for name in equal)
+            request["ExpressionAttributeNames"] = {f"#{name}": name for name in equal}
+        else:
+            request["Limit"] = limit  # DynamoDB counts what it looks at, not what it finds
+        return list(itertools.islice(self._table.query(**request), limit))
 
 
 def _run_key(run_id: str) -> tuple[str, str]:

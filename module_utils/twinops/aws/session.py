@@ -48,6 +48,7 @@ _ADVICE = {
     "BucketNotEmpty": "empty it first; twinops never deletes data",
 }
 
+_MAKING = threading.Lock()
 _PACER = Pacer()  # the rates are the account's: one for the whole process
 
 Item = TypeVar("Item")
@@ -70,8 +71,9 @@ def session(profile: str | None = None, region: str | None = None) -> Session:
 def client(
     service: str, *, profile: str | None = None, region: str | None = None, endpoint_url: str | None = None
 ) -> Any:
-    """A cached client (they are thread-safe, sessions are not: call this before starting threads)."""
-    return session(profile, region).create_client(service, endpoint_url=endpoint_url, config=CONFIG)
+    """A cached client. Clients are thread-safe; sessions are not, so clients are made one after another."""
+    with _MAKING:
+        return session(profile, region).create_client(service, endpoint_url=endpoint_url, config=CONFIG)
 
 
 def account_id(**options: str | None) -> str:

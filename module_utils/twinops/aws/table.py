@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import TwinopsError
@@ -128,20 +127,30 @@ def _code(error: ClientError) -> str:
 
 
 def _typed(item: Mapping[str, Any]) -> dict[str, Any]:
-    serialize = TypeSerializer().serialize
-    return {
-        name: serialize(Decimal(repr(value)) if isinstance(value, float) else value)
-        for name, value in item.items()
-        if value is not None
-    }
+    return {name: _serialized(value) for name, value in item.items() if value is not None}
 
 
 def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
     """An item as plain JSON: keys of the table left out, numbers as int or float."""
-    deserialize = TypeDeserializer().deserialize
-    plain = {name: deserialize(value) for name, value in item.items() if name not in _INDEX_ATTRIBUTES}
-    return {name: _number(value) if isinstance(value, Decimal) else value for name, value in plain.items()}
+    return {name: _deserialized(value) for name, value in item.items() if name not in _INDEX_ATTRIBUTES}
 
 
-def _number(value: Decimal) -> int | float:
-    return int(value) if value == value.to_integral_value() else float(value)
+def _serialized(value: Any) -> dict[str, Any]:
+    """A value in DynamoDB's JSON. boto3 has this as well; importing it for that costs each run a tenth of a second."""
+    if isinstance(value, bool):
+        return {"BOOL": value}
+    if isinstance(value, (int, float)):
+        return {"N": repr(value)}
+    if isinstance(value, str):
+        return {"S": value}
+    if isinstance(value, (list, tuple)):
+        return {"L": [_serialized(each) for each in value]}
+    raise TypeError(f"ledger: expected text, a number, a truth value or a list, got {value!r}")
+
+
+def _deserialized(typed: Mapping[str, Any]) -> Any:
+    ((kind, value),) = typed.items()
+    if kind == "N":
+        number = Decimal(value)
+        return int(number) if number == number.to_integral_value() else float(number)
+    return [_deserialized(each) for each in value] if kind == "L" else value

@@ -159,16 +159,19 @@ for word in "$1" "$2" "$3"; do
     esac
 done
 
-# start CODE [ARGUMENT...]: hands over to the runner of a commit
+# start CODE [ARGUMENT...]: hands over to the runner of a commit; bin/environment is only asked for one that is missing
 start() {
     code=$1
     shift
-    runner=$("$home/bin/environment" "$code/workflows/runner.txt") || return
+    digest=$(sha256sum < "$code/workflows/runner.txt") || return
+    runner=$home/envs/${digest%"${digest#????????????????}"}
+    [ -d "$runner" ] || runner=$("$home/bin/environment" "$code/workflows/runner.txt") || return
     export TWINOPS_HOME="$home" PYTHONPATH="$code/workflows:$code/module_utils"
     exec "$runner/bin/python" -m toolbox.run_once "$@"
 }
 
-if code=$("$home/bin/checkout" "$3"); then
+code=$home/code/$3
+if [ -d "$code/workflows" ] || code=$("$home/bin/checkout" "$3"); then
     start "$code" "$1" "$2" "$3" || :
 elif [ -d "$home/code/latest" ]; then
     start "$home/code/latest" "$1" "$2" "$3" --refuse "commit $3 could not be fetched from $(cat "$home/repository")" || :

@@ -104,6 +104,25 @@ def put_claim(client: Callable[[str], Any], scope: Scope) -> Any:
     return client("dynamodb").put_item(TableName=scope.names.ledger, Item=item)
 
 
+def change_item(pk: str, sk: str) -> Act:
+    """A change whose condition may not hold: whether it was allowed is what counts."""
+
+    def change(client: Callable[[str], Any], scope: Scope) -> None:
+        dynamodb = client("dynamodb")
+        try:
+            dynamodb.update_item(
+                TableName=scope.names.ledger,
+                Key={"pk": {"S": pk}, "sk": {"S": sk}},
+                UpdateExpression="SET cancelled_by = :by",
+                ConditionExpression="attribute_exists(pk)",
+                ExpressionAttributeValues={":by": {"S": "Ada"}},
+            )
+        except dynamodb.exceptions.ConditionalCheckFailedException:
+            return
+
+    return change
+
+
 def log_stream(group: Callable[[Scope], str]) -> Act:
     return lambda client, scope: client("logs").create_log_stream(
         logGroupName=group(scope), logStreamName=f"stream-{id(client)}"
@@ -158,6 +177,12 @@ ALLOWED: dict[str, tuple[str, Act]] = {
             ExpressionAttributeValues={":kind": {"S": "run"}},
         ),
     ),
+}
+
+ALLOWED |= {
+    f"{who} cancel a run: its {what}": (role, change_item(*key))
+    for who, role in (("people", "mlops"), ("those at the development twin", "development-twin"))
+    for what, key in {"item": ("run#ab12", "run"), "turn": ("workflow#drift_report", "turn")}.items()
 }
 
 OURS = [{"Key": "twinops:environment", "Value": "staging"}]
@@ -293,6 +318,14 @@ DENIED: dict[str, tuple[str, Act]] = {
         ),
     ),
     "people rewrite the ledger": ("mlops", put_claim),
+}
+DENIED |= {
+    f"{who} change {what}": (role, change_item(*key))
+    for who, role in (("people", "mlops"), ("those at the development twin", "development-twin"))
+    for what, key in {
+        "what a device runs": ("device#device-001", "2026-11-22T05:00:00.000000Z#1"),
+        "a rollout": ("rollout#1", "rollout"),
+    }.items()
 }
 
 

@@ -146,6 +146,16 @@ def test_newest_runs_first(ledger: Ledger) -> None:
     assert [run["run_id"] for run in ledger.runs(limit=3)] == ["r4", "r3", "r2"]
 
 
+def test_newest_runs_of_a_kind_however_many_others_are_newer(ledger: Ledger) -> None:
+    for number in range(6):
+        claim = {**claim_of(f"r{number}"), "workflow": "other" if number > 2 else "w"}
+        ledger.claim(claim, dispatcher="d")  # type: ignore[arg-type]
+    ledger.give_up(_run(ledger, "r0"), reason="it is away")
+    assert [run["run_id"] for run in ledger.runs(limit=2, workflow="w")] == ["r2", "r1"]
+    assert [run["run_id"] for run in ledger.runs(limit=2, state="FAILED")] == ["r0"]
+    assert ledger.runs(workflow="other", state="FAILED") == []
+
+
 def test_deployments_of_a_device(ledger: Ledger) -> None:
     first = Deployment(
         device="device-001", release="v1", release_digest="d1", model_digest="m1", git_sha="a", state="committed",
@@ -179,7 +189,7 @@ def test_a_missing_table_is_named(ledger: Ledger) -> None:
         missing.run("r1")
 
 
-def _run(ledger: Ledger) -> Run:
-    run = ledger.run("r1")
+def _run(ledger: Ledger, run_id: str = "r1") -> Run:
+    run = ledger.run(run_id)
     assert run is not None
     return run

@@ -27,7 +27,7 @@ def shipped(group: str) -> list[str]:
 
 
 def test_lines_reach_the_log_stream_whole_and_in_order(group: str, tmp_path: Path) -> None:
-    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+    with Output(tmp_path / "output.log", lambda: client("logs"), group, "r1/1") as out:
         for part in (b"on", b"e\ntwo\r\n\nthr", b"ee \xff\n", b"no end"):
             out.write(part)
     assert shipped(group) == ["one", "two", "three \ufffd", "no end"]
@@ -37,7 +37,7 @@ def test_lines_reach_the_log_stream_whole_and_in_order(group: str, tmp_path: Pat
 def test_many_lines_in_few_batches(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "BATCH_EVENTS", 100)
     monkeypatch.setattr(output, "FLUSH_S", 0.01)
-    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+    with Output(tmp_path / "output.log", lambda: client("logs"), group, "r1/1") as out:
         out.write(b"".join(b"%d\n" % number for number in range(450)))
     events = client("logs").get_log_events(logGroupName=group, logStreamName="r1/1", startFromHead=True)["events"]
     assert [int(event["message"]) for event in events] == list(range(450))
@@ -45,14 +45,14 @@ def test_many_lines_in_few_batches(group: str, tmp_path: Path, monkeypatch: pyte
 
 def test_a_long_line_is_split(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "LINE_BYTES", 10)
-    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+    with Output(tmp_path / "output.log", lambda: client("logs"), group, "r1/1") as out:
         out.write(b"0123456789abcdefghij!\nshort\n")
     assert shipped(group) == ["0123456789", "abcdefghij", "!", "short"]
 
 
 def test_the_file_is_bounded_and_says_so(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "FILE_LIMIT_BYTES", 10)
-    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+    with Output(tmp_path / "output.log", lambda: client("logs"), group, "r1/1") as out:
         for _ in range(5):
             out.write(b"1234567\n")
     assert (tmp_path / "output.log").read_text() == "1234567\n12\n[output.log ends here: limit reached]\n"
@@ -61,7 +61,7 @@ def test_the_file_is_bounded_and_says_so(group: str, tmp_path: Path, monkeypatch
 
 def test_the_log_is_bounded_and_says_so(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "LOG_LIMIT_BYTES", 100)
-    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+    with Output(tmp_path / "output.log", lambda: client("logs"), group, "r1/1") as out:
         out.write(b"1234567\n" * 10)
         out.say("SUCCEEDED")
     assert shipped(group) == [
@@ -75,7 +75,7 @@ def test_the_log_is_bounded_and_says_so(group: str, tmp_path: Path, monkeypatch:
 def test_what_waits_for_the_log_is_bounded(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "QUEUE_BYTES", 100)
     monkeypatch.setattr(output.Shipper, "start", lambda self: None)  # CloudWatch is slow
-    out = Output(tmp_path / "output.log", client("logs"), group, "r1/1")
+    out = Output(tmp_path / "output.log", lambda: client("logs"), group, "r1/1")
     out.write(b"1234567\n" * 10)
     out._file.close(b"")
     assert len(out._shipper._lines) == 3
@@ -83,7 +83,7 @@ def test_what_waits_for_the_log_is_bounded(group: str, tmp_path: Path, monkeypat
 
 
 def test_a_byte_that_is_not_utf_8_does_not_make_an_event_too_large(group: str, tmp_path: Path) -> None:
-    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+    with Output(tmp_path / "output.log", lambda: client("logs"), group, "r1/1") as out:
         out.write(b"\xff" * 400_000 + b"\n")
     parts = shipped(group)
     assert "".join(parts) == "\ufffd" * 400_000
@@ -93,13 +93,13 @@ def test_a_byte_that_is_not_utf_8_does_not_make_an_event_too_large(group: str, t
 def test_a_full_disk_is_said_in_the_log(group: str, tmp_path: Path) -> None:
     """/dev/full takes nothing, as a disk without room."""
     (tmp_path / "output.log").symlink_to("/dev/full")
-    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+    with Output(tmp_path / "output.log", lambda: client("logs"), group, "r1/1") as out:
         out.write(b"one\n")
     assert shipped(group) == ["one", "[twinops] output.log is not complete: [Errno 28] No space left on device"]
 
 
 def test_a_file_that_cannot_be_made_is_said_in_the_log(group: str, tmp_path: Path) -> None:
-    with Output(tmp_path / "missing/output.log", client("logs"), group, "r1/1") as out:
+    with Output(tmp_path / "missing/output.log", lambda: client("logs"), group, "r1/1") as out:
         out.write(b"one\n")
     assert shipped(group)[0] == "one"
     assert "[twinops] output.log is not complete: [Errno 2]" in shipped(group)[1]
@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_made_is_said_in_the_log(group: str, tmp_path: Pat
 
 def test_our_own_lines_are_kept_beyond_the_limit(group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "FILE_LIMIT_BYTES", 4)
-    with Output(tmp_path / "output.log", client("logs"), group, "r1/1") as out:
+    with Output(tmp_path / "output.log", lambda: client("logs"), group, "r1/1") as out:
         out.write(b"12345")
         out.say("FAILED")
     assert (tmp_path / "output.log").read_text() == "1234\n[output.log ends here: limit reached]\n[twinops] FAILED\n"
@@ -115,7 +115,7 @@ def test_our_own_lines_are_kept_beyond_the_limit(group: str, tmp_path: Path, mon
 
 
 def test_a_log_that_is_away_is_said_in_the_file(endpoint: str, tmp_path: Path) -> None:
-    with Output(tmp_path / "output.log", client("logs"), "/nowhere", "r1/1") as out:
+    with Output(tmp_path / "output.log", lambda: client("logs"), "/nowhere", "r1/1") as out:
         out.write(b"one\ntwo\n")
     text = (tmp_path / "output.log").read_text()
     assert text.startswith("one\ntwo\n")

@@ -11,6 +11,7 @@ import collections
 import io
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,14 @@ CLOSE_S = 60
 
 
 class Output:
-    """Takes bytes as they are printed. Use as a context manager: leaving it delivers the rest."""
+    """Takes bytes as they are printed. Use as a context manager: leaving it delivers the rest.
 
-    def __init__(self, file: Path, client: Any, group: str, stream: str) -> None:
+    ``connect`` makes the client of CloudWatch Logs; that takes a while, in which the script may start already.
+    """
+
+    def __init__(self, file: Path, connect: Callable[[], Any], group: str, stream: str) -> None:
         self._file = BoundedFile(file)
-        self._shipper = Shipper(client, group, stream)
+        self._shipper = Shipper(connect, group, stream)
         self._rest = b""
 
     def __enter__(self) -> Output:
@@ -108,9 +112,10 @@ class BoundedFile:
 class Shipper(threading.Thread):
     """Sends lines to a log stream in batches, from a thread of its own."""
 
-    def __init__(self, client: Any, group: str, stream: str) -> None:
+    def __init__(self, connect: Callable[[], Any], group: str, stream: str) -> None:
         super().__init__(daemon=True)
-        self._client = client
+        self._connect = connect
+        self._client: Any = None
         self._target = {"logGroupName": group, "logStreamName": stream}
         self._lines: collections.deque[tuple[int, str]] = collections.deque()
         self._waiting_bytes = 0
@@ -150,6 +155,7 @@ class Shipper(threading.Thread):
 
     def run(self) -> None:
         try:
+            self._client = self._connect()
             self._client.create_log_stream(**self._target)
         except (BotoCoreError, ClientError) as error:
             if "ResourceAlreadyExists" not in str(error):
@@ -176,6 +182,9 @@ class Shipper(threading.Thread):
 
     def _send(self, batch: list[tuple[int, str]]) -> None:
         events = [{"timestamp": at_ms, "message": text} for at_ms, text in sorted(batch, key=lambda event: event[0])]
+        if self._client is None:
+            self._dropped += len(batch)
+            return
         try:
             self._client.put_log_events(**self._target, logEvents=events)
         except (BotoCoreError, ClientError) as error:
