@@ -67,7 +67,7 @@ class RunLog:
         return f"[ledger] {run_table.sentence(run, turn)}"
 
     def _last_lines(self, run: Run) -> Iterator[str]:
-        """The rest of an ended run's log, up to the line of run-once: none comes if its twin has died or was cut off."""
+        """The rest of an ended run's log, up to run-once's line: none comes if the twin died or was cut off."""
         deadline = time.monotonic() + (LATE_LINES_S if "exit_code" in run else 0)
         yield from self._new_lines(run)
         while self._closed_as != run["state"] and time.monotonic() < deadline:
