@@ -20,7 +20,7 @@ LINTED_PYTHON := module_utils library dispatch workflows edge sandbox plugins te
 NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: test-faults faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports format bench bench-cloud lock
+.PHONY: test-faults faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,7 +73,16 @@ lint: setup-dev ## the same checks as the pipeline
 	@$(MAKE) --no-print-directory lint-imports
 	yamllint --strict .
 	ansible-lint --offline
+	@$(MAKE) --no-print-directory lint-specs
 	check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
+
+lint-specs: setup-dev ## check every workflow.yml, with the parser and against the published schema
+	@PYTHONPATH=module_utils python -m twinops.spec_files
+	check-jsonschema --check-metaschema workflows/workflow.schema.json
+	check-jsonschema --schemafile workflows/workflow.schema.json workflows/*/workflow.yml
+
+schema: setup-dev ## renew workflows/workflow.schema.json from the parser's constants
+	@PYTHONPATH=module_utils python -m twinops.spec_schema > workflows/workflow.schema.json
 
 lint-imports:
 	PYTHONPATH=module_utils:workflows:edge:. .venv/bin/lint-imports
@@ -99,6 +108,6 @@ lock: setup-dev ## renew the lock files from the *.in files
 	@for name in uv control dev peer emulator jupyter device; do \
 		.cache/tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-emit-find-links --no-emit-index-url locks/$$name.in -o locks/$$name.txt || exit 1; done
-	@for name in requirements runner; do \
+	@for file in workflows/requirements.in workflows/runner.in $(wildcard workflows/*/requirements.in); do \
 		.cache/tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-			--no-emit-find-links --no-emit-index-url workflows/$$name.in -o workflows/$$name.txt || exit 1; done
+			--no-emit-find-links --no-emit-index-url $$file -o $${file%.in}.txt || exit 1; done

@@ -109,14 +109,14 @@ run:
 
 from pathlib import Path
 
-import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.twinops import runs
 from ansible.module_utils.twinops.aws.invoke import Hand
 from ansible.module_utils.twinops.aws.session import client
 from ansible.module_utils.twinops.errors import TwinopsError
 from ansible.module_utils.twinops.names import ENVIRONMENTS
-from ansible.module_utils.twinops.spec import Workflow, matching_event, merge_parameters, parse_workflow
+from ansible.module_utils.twinops.spec import Workflow, matching_event, merge_parameters
+from ansible.module_utils.twinops.spec_files import SPEC_FILE, load_workflow
 
 try:
     from botocore.exceptions import BotoCoreError, ClientError
@@ -139,16 +139,11 @@ SPEC = {
 
 
 def load(repository: str, name: str) -> Workflow:
-    folder = Path(repository) / "workflows" / name
-    where = f"workflows/{name}/workflow.yml"
-    try:
-        data = yaml.safe_load((folder / "workflow.yml").read_text("utf-8"))
-    except FileNotFoundError as error:
-        known = sorted(spec.parent.name for spec in Path(repository).glob("workflows/*/workflow.yml"))
-        raise TwinopsError(f"workflow: expected one of {', '.join(known)}, got {name!r}") from error
-    except yaml.YAMLError as error:
-        raise TwinopsError(f"{where}: expected YAML: {error}") from error
-    return parse_workflow(data, where, {path.name for path in folder.iterdir()})
+    root = Path(repository)
+    if not (root / "workflows" / name / SPEC_FILE).exists():
+        known = sorted(spec.parent.name for spec in root.glob(f"workflows/*/{SPEC_FILE}"))
+        raise TwinopsError(f"workflow: expected one of {', '.join(known)}, got {name!r}")
+    return load_workflow(root, name, with_lock=False)
 
 
 def start(params: dict, hand: Hand, *, check_mode: bool) -> dict:

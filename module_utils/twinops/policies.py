@@ -216,7 +216,8 @@ def deployment_twin(scope: Scope) -> Document:
     return document(
         [
             _ledger(scope, "KeepRunInLedger", "GetItem", "Query", "UpdateItem"),
-            allow("StoreReports", ["s3:PutObject"], [f"{scope.bucket_arn('reports')}/*"]),
+            # Reading them is for the links that mails may have: whoever opens one acts as the twin that has signed it.
+            allow("StoreReports", ["s3:PutObject", "s3:GetObject"], [f"{scope.bucket_arn('reports')}/*"]),
             allow("Notify", ["sns:Publish"], [scope.topic_arn]),
             use_key(scope, "Decrypt", "GenerateDataKey", via=("s3", "sns")),
             allow("WriteRunLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], [_log_groups(scope)]),

@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import data_sources
 from .errors import SpecError
+from .locks import RENEW, parse_lock
 from .runs import CONCURRENCY, QUEUE
 from .schedule import rate_h, schedule_mistake
 
-ENTRYPOINTS = ("run.py", "notebook.ipynb")
+NOTEBOOK = "notebook.ipynb"
+ENTRYPOINTS = ("run.py", NOTEBOOK)
+NOTEBOOK_PACKAGES = ("papermill", "ipykernel")
+"""What executes a notebook."""
 LONGEST_TIMEOUT_S = 43200
 PARAMETER_TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -24,16 +28,28 @@ PARAMETER_TYPES: Mapping[str, tuple[type, ...]] = {
     "boolean": (bool,),
 }
 
+SHARED_LOCK = "requirements.txt"
+"""In ``workflows/``: the environment of every workflow that has no lock of its own."""
+TWIN = "twin"
+ENGINES = (TWIN,)
+TOPICS = ("workflows",)
+LINK = "link"
+ATTACHMENTS = (LINK, "none")
+
 _FOLDER = re.compile(r"[a-z][a-z0-9_]{0,40}")
-_PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,40}")
+PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,40}")
+LOCK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}\.txt")
 _DURATION = re.compile(r"([1-9][0-9]{0,3})([hd])")
 LONGEST_MISSING_H = 7 * 24
 """An alarm of CloudWatch looks back seven days at most (PutMetricAlarm, ``EvaluationPeriods``)."""
-_MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
-_REQUIRED = ("description", "owner", "entrypoint", "timeout_s")
-_OPTIONAL = ("schedule", "event", "parameters", "idempotent", "concurrency", "report", "alarms", "data_sources")
-_EVENT_FIELDS = ("source", "detail-type", "detail", "account", "region", "resources", "time", "id", "version")
-_EVENT_FILTERS = (
+MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+REQUIRED = ("description", "owner", "entrypoint", "timeout_s")
+OPTIONAL = (
+    *("schedule", "event", "parameters", "idempotent", "concurrency", "environment", "report", "alarms"),
+    *("data_sources", "engine"),
+)
+EVENT_FIELDS = ("source", "detail-type", "detail", "account", "region", "resources", "time", "id", "version")
+EVENT_FILTERS = (
     "prefix",
     "suffix",
     "anything-but",
@@ -55,10 +71,21 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Environment:
+    """The Python packages that the script has: those of ``lock``, a file beside the spec; empty: of SHARED_LOCK."""
+
+    lock: str = ""
+
+
+@dataclass(frozen=True)
 class Report:
-    """Where the mail about a run goes: ``topic`` is a purpose of docs/interfaces.md, "Names"."""
+    """Where the mail about a run goes: ``topic`` is a purpose of docs/interfaces.md, "Names".
+
+    ``attach``: with ``link`` the mail has a link that opens the report without AWS credentials, for a few hours.
+    """
 
     topic: str = "workflows"
+    attach: str = "none"
 
 
 @dataclass(frozen=True)
@@ -84,20 +111,34 @@ class Workflow:
     idempotent: bool = False
     concurrency: str = QUEUE
     """What happens while another run of it is at work: forbid (skipped), queue (waits) or allow (starts as well)."""
+    environment: Environment = field(default_factory=Environment)
     report: Report = field(default_factory=Report)
     alarms: Alarms = field(default_factory=Alarms)
     data_sources: tuple[str, ...] = ()
     """Names of the environment's data sources that it reads."""
+    engine: str = TWIN
+    """What runs it."""
+
+    @property
+    def lock(self) -> str:
+        """Path of the lock of its environment, below ``workflows/``."""
+        return f"{self.name}/{self.environment.lock}" if self.environment.lock else SHARED_LOCK
 
 
-def parse_workflow(data: object, where: str, files: Collection[str]) -> Workflow:
+def parse_workflow(
+    data: object, where: str, files: Collection[str], read_lock: Callable[[str], str | None] | None = None
+) -> Workflow:
     """The workflow that ``data`` (parsed YAML) describes.
 
     ``where`` is the path of the spec, ``<...>/<workflow name>/workflow.yml``; ``files`` names the files beside it.
+    ``read_lock`` gives the text of a lock file by its path (beginning as ``where`` does), or ``None`` if it cannot be
+    read; without it the content of locks is not looked at.
 
     :raises SpecError: every mistake, one a line
     """
     mistakes = [f"{where}: {mistake}" for mistake in _mistakes(data, where, files)]
+    if read_lock and isinstance(data, dict):
+        mistakes += _lock_mistakes(data, where, read_lock)
     if mistakes or not isinstance(data, dict):
         raise SpecError(mistakes)
     return Workflow(
@@ -114,9 +155,11 @@ def parse_workflow(data: object, where: str, files: Collection[str]) -> Workflow
         ),
         idempotent=data.get("idempotent", False),
         concurrency=data.get("concurrency", QUEUE),
+        environment=Environment(**data.get("environment", {})),
         report=Report(**data.get("report", {})),
         alarms=_alarms(data.get("alarms", {})),
         data_sources=tuple(data.get("data_sources", ())),
+        engine=data.get("engine", TWIN),
     )
 
 
@@ -193,9 +236,9 @@ def _mistakes(data: object, where: str, files: Collection[str]) -> Iterator[str]
         yield f"expected a mapping of fields, got {_kind(data)}"
         return
     for key in data:
-        if key not in _REQUIRED + _OPTIONAL:
-            yield f"{key}: expected one of {_names(_REQUIRED + _OPTIONAL)}, got an unknown key"
-    for key in _REQUIRED:
+        if key not in REQUIRED + OPTIONAL:
+            yield f"{key}: expected one of {_names(REQUIRED + OPTIONAL)}, got an unknown key"
+    for key in REQUIRED:
         if key not in data:
             yield f"{key}: expected a value, it is missing"
     if data.get("schedule") is None and data.get("event") is None:
@@ -212,7 +255,7 @@ def _check_description(value: object, _files: Collection[str]) -> Iterator[str]:
 
 
 def _check_owner(value: object, _files: Collection[str]) -> Iterator[str]:
-    if not isinstance(value, str) or not _MAIL.fullmatch(value):
+    if not isinstance(value, str) or not MAIL.fullmatch(value):
         yield f": expected a mail address, got {value!r}"
 
 
@@ -247,15 +290,56 @@ def _check_schedule(value: object, _files: Collection[str]) -> Iterator[str]:
         yield f": {mistake}"
 
 
+def _check_environment(value: object, files: Collection[str]) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield f": expected a mapping, got {_kind(value)}"
+        return
+    for key, lock in value.items():
+        if key != "lock":
+            yield f".{key}: expected lock, got an unknown key"
+        elif not isinstance(lock, str) or not LOCK.fullmatch(lock):
+            yield f".lock: expected the name of a file beside the spec, like requirements.txt, got {lock!r}"
+        elif lock not in files:
+            yield f".lock: expected a file {lock} beside the spec, there is none ({RENEW} from a requirements.in)"
+
+
+def _lock_mistakes(data: Mapping[str, Any], where: str, read_lock: Callable[[str], str | None]) -> Iterator[str]:
+    """What is wrong in the lock that a spec asks for, with the path of the lock."""
+    folder = where.rpartition("/")[0]
+    path = f"{folder.rpartition('/')[0]}/{SHARED_LOCK}"
+    environment = data.get("environment")
+    if isinstance(environment, dict) and "lock" in environment:
+        lock = environment["lock"]
+        if not isinstance(lock, str) or not LOCK.fullmatch(lock):
+            return  # which is a mistake of the spec
+        path = f"{folder}/{lock}"
+    text = read_lock(path)
+    if text is None:
+        return
+    found = parse_lock(text)
+    yield from (f"{path}:{mistake}" for mistake in found.mistakes)
+    missing = [package for package in NOTEBOOK_PACKAGES if package not in found.packages]
+    if data.get("entrypoint") == NOTEBOOK and missing:
+        yield f"{path}: expected {' and '.join(missing)}, to execute {folder}/{NOTEBOOK}; missing"
+
+
+def _check_engine(value: object, _files: Collection[str]) -> Iterator[str]:
+    if value == "airflow":
+        yield ": expected twin, got 'airflow', and Airflow is not part of this version"
+    elif value not in ENGINES:
+        yield f": expected {_names(ENGINES)}, got {value!r}"
+
+
 def _check_report(value: object, _files: Collection[str]) -> Iterator[str]:
     if not isinstance(value, dict):
         yield f": expected a mapping, got {_kind(value)}"
         return
-    for key, topic in value.items():
-        if key != "topic":
-            yield f".{key}: expected topic, got an unknown key"
-        elif topic != "workflows":
-            yield f".topic: expected workflows, got {topic!r}"
+    choices = {"topic": TOPICS, "attach": ATTACHMENTS}
+    for key, choice in value.items():
+        if key not in choices:
+            yield f".{key}: expected {' or '.join(choices)}, got an unknown key"
+        elif choice not in choices[key]:
+            yield f".{key}: expected {' or '.join(choices[key])}, got {choice!r}"
 
 
 def _check_alarms(value: object, _files: Collection[str]) -> Iterator[str]:
@@ -297,8 +381,8 @@ def _check_parameters(value: object, _files: Collection[str]) -> Iterator[str]:
         yield f": expected a mapping of parameters, got {_kind(value)}"
         return
     for name, parameter in value.items():
-        if not isinstance(name, str) or not _PARAMETER.fullmatch(name):
-            yield f".{name}: expected a name like lookback_h ({_PARAMETER.pattern})"
+        if not isinstance(name, str) or not PARAMETER.fullmatch(name):
+            yield f".{name}: expected a name like lookback_h ({PARAMETER.pattern})"
         yield from (f".{name}{mistake}" for mistake in _parameter_mistakes(parameter))
 
 
@@ -323,8 +407,8 @@ def _check_event(value: object, _files: Collection[str]) -> Iterator[str]:
         yield f": expected an EventBridge pattern, got {_kind(value)}"
         return
     for key in value:
-        if key not in (*_EVENT_FIELDS, "$or"):
-            yield f".{key}: expected one of {_names(_EVENT_FIELDS)}, got an unknown key"
+        if key not in (*EVENT_FIELDS, "$or"):
+            yield f".{key}: expected one of {_names(EVENT_FIELDS)}, got an unknown key"
     yield from _pattern_mistakes(value)
 
 
@@ -361,8 +445,8 @@ def _value_mistakes(values: list[Any], here: str) -> Iterator[str]:
     for number, value in enumerate(values):
         if isinstance(value, list):
             yield f"{here}[{number}]: expected a value or a filter, got a list"
-        elif isinstance(value, dict) and (len(value) != 1 or next(iter(value)) not in _EVENT_FILTERS):
-            yield f"{here}[{number}]: expected one filter of {_names(_EVENT_FILTERS)}, got {_names(value)}"
+        elif isinstance(value, dict) and (len(value) != 1 or next(iter(value)) not in EVENT_FILTERS):
+            yield f"{here}[{number}]: expected one filter of {_names(EVENT_FILTERS)}, got {_names(value)}"
 
 
 _CHECKS = {
@@ -375,9 +459,11 @@ _CHECKS = {
     "timeout_s": _check_timeout,
     "idempotent": _check_idempotent,
     "concurrency": _check_concurrency,
+    "environment": _check_environment,
     "report": _check_report,
     "alarms": _check_alarms,
     "data_sources": _check_data_sources,
+    "engine": _check_engine,
 }
 
 

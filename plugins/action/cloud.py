@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
@@ -20,7 +19,7 @@ from twinops import archives, work_tree, workers
 from twinops import desired as estate
 from twinops.errors import SpecError, TwinopsError
 from twinops.names import ENVIRONMENTS
-from twinops.spec import Workflow, parse_workflow
+from twinops.spec_files import load_workflows
 
 SPEC = {
     "env": {"type": "str", "required": True, "choices": list(ENVIRONMENTS)},
@@ -41,22 +40,6 @@ SPEC = {
 DEPLOYED_FOLDERS = ("workflows", "dispatch", "module_utils")
 """What runs of workflows fetch by commit."""
 
-SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is there
-
-
-class StrictLoader(SafeLoader):
-    """Refuses a key that is given twice, of which YAML silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key_node.value} is given twice", key_node.start_mark
-                )
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
 
 def check_declared(declared: dict) -> dict:
     """What was declared, with defaults. Raises SpecError with every mistake of every part."""
@@ -72,33 +55,6 @@ def check_declared(declared: dict) -> dict:
     if mistakes:
         raise SpecError(mistakes)
     return complete
-
-
-def load_workflows(root: Path) -> tuple[Workflow, ...]:
-    """The workflows of a work tree. Raises SpecError with every mistake of every spec."""
-    workflows, mistakes = [], []
-    for spec in sorted(root.glob("workflows/*/workflow.yml")):
-        where = spec.relative_to(root).as_posix()
-        try:
-            files = {path.name for path in spec.parent.iterdir()}
-            workflows.append(parse_workflow(load_yaml(spec, where), where, files))
-        except SpecError as error:
-            mistakes += error.mistakes
-    if mistakes:
-        raise SpecError(mistakes)
-    if not workflows:
-        raise SpecError([f"{root}/workflows: expected at least one folder with a workflow.yml, found none"])
-    return tuple(workflows)
-
-
-def load_yaml(path: Path, where: str) -> object:
-    try:
-        return yaml.load(archives.read_text(path), StrictLoader)  # noqa: S506  (a SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = f"{error.problem_mark.line + 1}:" if error.problem_mark else ""
-        raise SpecError([f"{where}:{line} not valid YAML: {error.problem}"]) from error
-    except yaml.YAMLError as error:
-        raise SpecError([f"{where}: not valid YAML: {error}"]) from error
 
 
 def deployed_commit(repository: Path, uncommitted: str, warn: Callable[[str], None]) -> str:

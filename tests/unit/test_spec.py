@@ -13,7 +13,7 @@ from twinops.spec import matching_event, merge_parameters, parse_workflow
 
 CASES = Path(__file__).parents[1] / "plans" / "spec"
 WHERE = "workflows/example/workflow.yml"
-FILES = {"run.py", "workflow.yml"}
+FILES = {"run.py", "packages.txt", "workflow.yml"}
 
 
 def cases(name: str) -> Any:
@@ -34,8 +34,10 @@ def test_right(case: dict[str, Any]) -> None:
         "parameters": [[one.name, one.type, one.default] for one in workflow.parameters],
         "event": workflow.event,
         "topic": workflow.report.topic,
+        "attach": workflow.report.attach,
         "alarms": [workflow.alarms.failed, workflow.alarms.missing_after_h],
         "data_sources": list(workflow.data_sources),
+        "lock": workflow.lock,
     }
     expected = {"event": case["spec"].get("event"), "concurrency": "queue", **case["taken_for"]}
     assert found == expected
@@ -69,7 +71,9 @@ def test_right_schedule(expression: str) -> None:
     assert schedule_mistake(expression) is None
 
 
-@pytest.mark.parametrize(("expression", "mistake"), cases("schedules")["wrong"].items())
+@pytest.mark.parametrize(
+    ("expression", "mistake"), {**cases("schedules")["wrong"], **cases("schedules")["wrong_day_or_time"]}.items()
+)
 def test_wrong_schedule(expression: str, mistake: str) -> None:
     assert schedule_mistake(expression) == mistake
 
@@ -117,9 +121,47 @@ def test_no_matching_event(pattern: dict[str, Any], mistake: str) -> None:
         matching_event(parse_workflow({**EVERYTHING, "event": pattern}, WHERE, FILES))
 
 
-def test_our_own_specs_are_right() -> None:
-    specs = list(Path(__file__).parents[2].glob("workflows/*/workflow.yml"))
-    assert specs
-    for spec in specs:
-        files = {path.name for path in spec.parent.iterdir()}
-        parse_workflow(yaml.safe_load(spec.read_text("utf-8")), str(spec), files)
+HASH = "--hash=sha256:" + "0" * 64
+LOCKS = cases("locks")
+
+
+def locked(spec: dict[str, Any], locks: dict[str, str], entrypoint: str = "run.py") -> tuple[str, ...]:
+    """The mistakes of a spec beside which there are these locks; HASH in them stands for a right one."""
+    texts = {path: text.replace("HASH", HASH) for path, text in locks.items()}
+    try:
+        parse_workflow({**RIGHT["the smallest"]["spec"], **spec}, WHERE, {"packages.txt", entrypoint}, texts.get)
+    except SpecError as error:
+        return error.mistakes
+    return ()
+
+
+@pytest.mark.parametrize("case", LOCKS, ids=lambda case: case["name"])
+def test_locks(case: dict[str, Any]) -> None:
+    spec = {"environment": {"lock": "packages.txt"}}
+    found = locked(spec, {"workflows/example/packages.txt": case["lock"]})
+    assert list(found) == [f"workflows/example/packages.txt:{mistake}" for mistake in case["mistakes"]]
+
+
+def test_the_shared_lock_is_that_of_who_has_no_other() -> None:
+    assert locked({}, {"workflows/requirements.txt": "numpy\n"}) == (
+        "workflows/requirements.txt:1: expected a package and its version, like numpy==2.1.0, got 'numpy'",
+    )
+    assert locked({"environment": {"lock": "packages.txt"}}, {"workflows/requirements.txt": "numpy\n"}) == ()
+
+
+def test_a_notebook_needs_what_executes_it() -> None:
+    spec = {"entrypoint": "notebook.ipynb"}
+    path, both = "workflows/requirements.txt", "papermill==2.6.0 HASH\nIPykernel==6.29 HASH\n"
+    assert locked(spec, {path: both}, "notebook.ipynb") == ()
+    assert locked(spec, {path: "papermill==2.6.0 HASH\n"}, "notebook.ipynb") == (
+        f"{path}: expected ipykernel, to execute workflows/example/notebook.ipynb; missing",
+    )
+    assert locked(spec, {path: ""}, "notebook.ipynb") == (
+        f"{path}: expected papermill and ipykernel, to execute workflows/example/notebook.ipynb; missing",
+    )
+    assert locked(spec, {}, "notebook.ipynb") == (), "which cannot be read here"
+
+
+def test_mistakes_of_spec_and_lock_are_told_together() -> None:
+    found = locked({"timeout_s": 0, "environment": {"lock": "packages.txt"}}, {"workflows/example/packages.txt": "a"})
+    assert [mistake.split(" ")[0] for mistake in found] == [f"{WHERE}:", "workflows/example/packages.txt:1:"]

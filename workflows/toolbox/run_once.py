@@ -9,22 +9,20 @@ heartbeat is refused) is ended and writes nothing more. See docs/interfaces.md, 
 from __future__ import annotations
 
 import argparse
-import fcntl
-import hashlib
 import json
 import os
 import secrets
 import shutil
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 from twinops import mails, runs
 from twinops.aws.ledger import Ledger, LedgerError
@@ -33,9 +31,12 @@ from twinops.errors import TwinopsError
 from twinops.metrics import RUN_DURATION, RUN_FAILED
 from twinops.names import Names
 from twinops.runs import Run
-from twinops.spec import Workflow, merge_parameters, parse_workflow
+from twinops.spec import LINK, Workflow, merge_parameters
+from twinops.spec_files import SPEC_FILE, load_workflow
 
-from .runner import results
+from .runner import housekeeping, results
+from .runner.housekeeping import environment_of, in_use
+from .runner.locks import alone
 from .runner.output import Output
 from .runner.process import Ended, start_detached, supervise
 
@@ -80,9 +81,10 @@ class Place:
     def code(self) -> Path:
         return self.home / "code" / self.git_sha
 
-    def environment(self, lock: Path) -> Path:
-        """Where ``bin/environment`` builds the environment of a lock file."""
-        return self.home / "envs" / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    @property
+    def runner(self) -> Path:
+        """The environment that this program runs in, of ``workflows/runner.txt``."""
+        return self.home / "envs" / Path(sys.prefix).name
 
 
 @dataclass
@@ -118,6 +120,9 @@ def main(arguments: list[str] | None = None) -> int:
     except TwinopsError as error:
         _say(f"{ticket.run_id}: {error}")
         return 1
+    finally:
+        if housekeeping.is_due(home):
+            _clear_away(home)
 
 
 def run_once(ticket: Ticket, place: Place, twin: Mapping[str, Any]) -> int:
@@ -125,8 +130,12 @@ def run_once(ticket: Ticket, place: Place, twin: Mapping[str, Any]) -> int:
 
     A volume without room for a lock is no reason to say nothing: the ledger alone also tells two processes apart.
     """
-    with _lock(place) as locked:
-        if not locked:
+    with ExitStack() as held:
+        for folder in (place.code, place.runner, place.folder):
+            held.enter_context(in_use(folder))
+        if housekeeping.is_nearly_full(place.home):
+            _clear_away(place.home)
+        if not held.enter_context(_lock(place)):
             _say(f"{ticket.run_id}: another process on this twin has it")
             return 0
         attempt = Attempt.take(ticket, place, twin)
@@ -134,6 +143,16 @@ def run_once(ticket: Ticket, place: Place, twin: Mapping[str, Any]) -> int:
             _say(f"{ticket.run_id}: epoch {ticket.epoch} is stale, or the run has been started already")
             return 0
         return attempt.carry_out()
+
+
+def _clear_away(home: Path) -> None:
+    """Remove what nobody uses from the volume; a run does not depend on it."""
+    try:
+        removed = housekeeping.collect(home)
+    except (OSError, subprocess.SubprocessError) as error:
+        _say(f"housekeeping: {error}")
+    else:
+        _say(f"housekeeping: removed {', '.join(removed) or 'nothing'}")
 
 
 class Attempt:
@@ -147,6 +166,8 @@ class Attempt:
         self.run = run
         self.taken_away = threading.Event()
         self.cancelled_by = ""
+        self.workflow: Workflow | None = None
+        """Its spec, once that has been read."""
         self.stop = threading.Event()
         """Set when the script has to end, because the run was taken away or somebody cancelled it."""
 
@@ -195,44 +216,46 @@ class Attempt:
     def _script(self, output: Output) -> Outcome:
         if self.ticket.refuse:
             raise RunError(self.ticket.refuse)
-        workflow = self._workflow()
+        workflow = self.workflow = self._read_spec()
         parameters = merge_parameters(workflow, json.loads(self.run["parameters"]))
-        environment = self._environment(output)
-        shutil.rmtree(self.place.output)  # what an earlier attempt on this twin left there
-        self.place.output.mkdir()
-        content = {**self.run, "parameters": parameters, "twin": self.twin}
-        _write(self.place.folder / "run.json", json.dumps(content, indent=2))
-        output.say(f"{workflow.name} at commit {self.run['git_sha'][:12]}, epoch {self.run['epoch']}")
-        ended = supervise(
-            self._command(workflow, environment, parameters),
-            folder=self.place.code / "workflows" / workflow.name,
-            environment=self._variables(),
-            timeout_s=self.run["timeout_s"],
-            sink=output.write,
-            stop=self.stop,
-            mark="TWINOPS_RUN",
-        )
+        lock = self.place.code / "workflows" / workflow.lock
+        environment = environment_of(self.place.home, lock)
+        with in_use(environment):
+            self._build_environment(environment, lock, output)
+            self._make_folder(parameters)
+            output.say(f"{workflow.name} at commit {self.run['git_sha'][:12]}, epoch {self.run['epoch']}")
+            ended = supervise(
+                self._command(workflow, environment, parameters),
+                folder=self.place.code / "workflows" / workflow.name,
+                environment=self._variables(),
+                timeout_s=self.run["timeout_s"],
+                sink=output.write,
+                stop=self.stop,
+                mark="TWINOPS_RUN",
+            )
         if ended.stopped:
             return Outcome(runs.CANCELLED, reason=f"cancelled by {self.cancelled_by}")
         state = runs.end_state(exit_code=ended.exit_code, timed_out=ended.timed_out)
         return Outcome(state, exit_code=ended.exit_code, reason=self._reason(ended))
 
-    def _workflow(self) -> Workflow:
+    def _read_spec(self) -> Workflow:
         """The spec as it is in the run's commit, not as it is today."""
-        folder = self.place.code / "workflows" / self.run["workflow"]
-        where = f"workflows/{self.run['workflow']}/workflow.yml"
-        try:
-            data = yaml.safe_load((folder / "workflow.yml").read_text("utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise RunError(f"{where}: expected a spec in commit {self.run['git_sha'][:12]}: {error}") from error
-        return parse_workflow(data, where, {path.name for path in folder.iterdir()})
+        where = f"workflows/{self.run['workflow']}/{SPEC_FILE}"
+        if not (self.place.code / where).is_file():
+            raise RunError(f"{where}: expected a spec in commit {self.run['git_sha'][:12]}, there is none")
+        return load_workflow(self.place.code, self.run["workflow"], with_lock=False)
 
-    def _environment(self, output: Output) -> Path:
-        """The Python environment of the workflows in the run's commit; built if this is the first run that needs it."""
-        lock = self.place.code / "workflows" / "requirements.txt"
-        environment = self.place.environment(lock)
+    def _make_folder(self, parameters: Mapping[str, Any]) -> None:
+        """What the script finds of its run, and an empty folder for what it makes."""
+        shutil.rmtree(self.place.output)  # what an earlier attempt on this twin left there
+        self.place.output.mkdir()
+        content = {**self.run, "parameters": parameters, "twin": self.twin}
+        _write(self.place.folder / "run.json", json.dumps(content, indent=2))
+
+    def _build_environment(self, environment: Path, lock: Path, output: Output) -> None:
+        """Have the packages of a lock, if this is the first run that needs them."""
         if environment.is_dir():
-            return environment
+            return
         output.say(f"building the environment {environment.name}, once for all runs with these requirements")
         ended = supervise(
             [self.place.home / "bin" / "environment", lock],
@@ -243,8 +266,8 @@ class Attempt:
             stop=self.stop,
         )
         if ended.exit_code != 0:
-            raise RunError(f"workflows/requirements.txt: expected an environment, building it failed ({ended})")
-        return environment
+            where = lock.relative_to(self.place.code).as_posix()
+            raise RunError(f"{where}: expected an environment, building it failed ({ended})")
 
     def _command(self, workflow: Workflow, environment: Path, parameters: Mapping[str, Any]) -> list[str | Path]:
         python = environment / "bin" / "python"
@@ -334,9 +357,16 @@ class Attempt:
         """One mail, then the note that it was sent: without the note the watchdog sends it."""
         summary = self.place.output / results.SUMMARY
         text = summary.read_text("utf-8", "replace") if summary.exists() else ""
-        subject, message = mails.about(self.run, env=self.twin["env"], summary=text)
+        subject, message = mails.about(self.run, env=self.twin["env"], summary=text, link=self._report_link())
         client("sns").publish(TopicArn=self.twin["topic_arn"], Subject=subject, Message=message)
         self.ledger.mailed(self.ticket.run_id)
+
+    def _report_link(self) -> str:
+        """What opens the report without credentials, where there is one and the spec asks for it."""
+        key = self.run.get("report_key")
+        if not key or self.workflow is None or self.workflow.report.attach != LINK:
+            return ""
+        return results.link(bucket=self.run["report_bucket"], key=key)
 
     def _put_metrics(self, outcome: Outcome) -> None:
         failed = outcome.state not in (runs.SUCCEEDED, runs.CANCELLED)
@@ -366,20 +396,14 @@ class Attempt:
 @contextmanager
 def _lock(place: Place) -> Iterator[bool]:
     """Hold the run's file lock; false if another process has it. The kernel frees it, however the process ends."""
-    try:
-        place.output.mkdir(parents=True, exist_ok=True)
-        handle = (place.folder / "lock").open("w")
-    except OSError as error:
-        _say(f"{place.run_id}: no lock: {error}")
-        yield True
-        return
-    with handle:
+    with ExitStack() as held:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+            place.output.mkdir(parents=True, exist_ok=True)
+            is_alone = held.enter_context(alone(place.folder / "lock"))
+        except OSError as error:
+            _say(f"{place.run_id}: no lock: {error}")
+            is_alone = True
+        yield is_alone
 
 
 @contextmanager

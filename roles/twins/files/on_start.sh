@@ -124,8 +124,7 @@ with_pip() {
 }
 
 if [ ! -d "$env" ]; then
-    exec 9> "$env.lock"
-    flock 9
+    until exec 9> "$env.lock" && flock 9 && [ "$env.lock" -ef /dev/fd/9 ]; do :; done # not one that was removed
 fi
 if [ ! -d "$env" ]; then
     rm -rf "$part"
@@ -159,18 +158,27 @@ for word in "$1" "$2" "$3"; do
     esac
 done
 
+# use FD FOLDER: keeps housekeeping from a folder, there already or not, until this process ends. See toolbox.runner.
+use() {
+    lock=$home/lock/use-${2##*/}
+    (: >> "$lock") 2> /dev/null || return 0 # a full disk
+    until eval "exec $1>> \"\$lock\"" && flock -s "$1" && [ "$lock" -ef "/dev/fd/$1" ]; do :; done
+}
+
 # start CODE [ARGUMENT...]: hands over to the runner of a commit; bin/environment is only asked for one that is missing
 start() {
     code=$1
     shift
     digest=$(sha256sum < "$code/workflows/runner.txt") || return
     runner=$home/envs/${digest%"${digest#????????????????}"}
+    use 8 "$runner"
     [ -d "$runner" ] || runner=$("$home/bin/environment" "$code/workflows/runner.txt") || return
     export TWINOPS_HOME="$home" PYTHONPATH="$code/workflows:$code/module_utils"
     exec "$runner/bin/python" -m toolbox.run_once "$@"
 }
 
 code=$home/code/$3
+use 7 "$code"
 if [ -d "$code/workflows" ] || code=$("$home/bin/checkout" "$3"); then
     start "$code" "$1" "$2" "$3" || :
 elif [ -d "$home/code/latest" ]; then
@@ -186,8 +194,14 @@ put bin/prepare 755 <<'SH'
 set -eu
 home=$(cd "$(dirname "$0")/.." && pwd)
 code=$("$home/bin/checkout" "$1")
-"$home/bin/environment" "$code/workflows/runner.txt"
-"$home/bin/environment" "$code/workflows/requirements.txt"
+runner=$("$home/bin/environment" "$code/workflows/runner.txt")
+TWINOPS_HOME="$home" PYTHONPATH="$code/workflows:$code/module_utils" "$runner/bin/python" -m toolbox.runner.housekeeping ||
+    echo "prepare: nothing was cleared away, see above" >&2
+result=0
+for lock in "$code/workflows/requirements.txt" "$code"/workflows/*/requirements.txt; do
+    [ ! -f "$lock" ] || "$home/bin/environment" "$lock" || result=1 # one that cannot be built does not keep the others
+done
+exit "$result"
 SH
 
 prepare=(setsid "$home/bin/prepare" "$GIT_REF")

@@ -12,6 +12,7 @@ import pytest
 
 from sandbox.settings import CLONE
 from tests.sandbox.support import OwnSandbox
+from tests.unit.bad_specs import BAD_SPECS, BAD_SPECS_TOLD
 
 pytestmark = pytest.mark.sandbox
 
@@ -60,8 +61,8 @@ def work_tree(tmp_path: Path, spec: str) -> Path:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("description: [unfinished\n", "workflows/broken/workflow.yml:2: not valid YAML"),
-        ("timeout_s: 1\ntimeout_s: 2\n", "workflows/broken/workflow.yml:2: not valid YAML: timeout_s is given twice"),
+        ("description: [unfinished\n", "workflows/broken/workflow.yml:2:1: not valid YAML"),
+        ("timeout_s: 1\ntimeout_s: 2\n", "workflows/broken/workflow.yml:2:1: not valid YAML: timeout_s is given twice"),
         ("timeout_s: 0\n", "workflows/broken/workflow.yml: timeout_s: expected 1–43200, got 0"),
     ],
     ids=["not YAML", "a key twice", "out of range"],
@@ -76,6 +77,21 @@ def test_a_bad_spec_stops_before_anything_is_touched(
     )
     assert exit_code != 0
     assert said in output
+    assert len(own_sandbox.calls()) == before
+
+
+def test_all_mistakes_of_all_specs_are_told_at_once(own_sandbox: OwnSandbox, tmp_path: Path) -> None:
+    before = len(own_sandbox.calls())
+    root = work_tree(tmp_path, SPEC)
+    for name, content in BAD_SPECS.items():
+        (root / "workflows" / name).mkdir()
+        (root / "workflows" / name / "workflow.yml").write_bytes(content)
+    exit_code, output = call_cloud(
+        own_sandbox, tmp_path, "--check", env="staging", repository=str(root), declared={"workflows": {}}
+    )
+    assert exit_code != 0
+    told = [line.strip() for line in output.partition("localhost | FAILED!")[2].splitlines()]
+    assert [line for line in told if line.startswith("workflows/")] == BAD_SPECS_TOLD
     assert len(own_sandbox.calls()) == before
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import sys
 import threading
 import time
+import urllib.request
 import uuid
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from toolbox import run_once
 from toolbox.run_once import main
+from toolbox.runner.housekeeping import environment_of
 from twinops.aws.ledger import Ledger
 from twinops.aws.session import client
 from twinops.runs import Claim, Run
@@ -71,10 +72,21 @@ class Twin:
         assert found is not None
         return found
 
-    def mails(self) -> list[str]:
-        """Subjects of what was published and not read yet."""
+    def mails(self, part: str = "Subject") -> list[str]:
+        """Subjects (or texts: ``Message``) of what was published and not read yet."""
         messages = client("sqs").receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages", [])
-        return [json.loads(message["Body"])["Subject"] for message in messages]
+        return [json.loads(message["Body"])[part] for message in messages]
+
+    def make_environment(self, lock: Path) -> Path:
+        """As bin/environment would, but with the packages of these tests."""
+        environment = environment_of(self.home, lock)
+        (environment / "bin").mkdir(parents=True)
+        (environment / "bin/python").symlink_to(sys.executable)
+        return environment
+
+    @property
+    def probe(self) -> Path:
+        return self.home / "code" / SHA / "workflows/probe"
 
     @property
     def effects(self) -> int:
@@ -90,11 +102,10 @@ def twin(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Twi
     (probe / "run.py").write_text(SCRIPT)
     lock = probe.parent / "requirements.txt"
     lock.write_text("# nothing\n")
-    environment = tmp_path / "envs" / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
-    (environment / "bin").mkdir(parents=True)
-    (environment / "bin/python").symlink_to(sys.executable)
     monkeypatch.setenv("TWINOPS_HOME", str(tmp_path))
-    return Twin(tmp_path, ledger)
+    made = Twin(tmp_path, ledger)
+    made.make_environment(lock)
+    return made
 
 
 def test_a_run(twin: Twin) -> None:
@@ -284,3 +295,58 @@ def test_a_status_file_that_cannot_be_written_stops_nothing(twin: Twin, capsys: 
     main([run_id, "1", SHA])
     assert (twin.run(run_id)["state"], twin.effects) == ("SUCCEEDED", 1)
     assert "status.json: " in capsys.readouterr().out
+
+
+def test_a_workflow_has_the_environment_of_its_own_lock(twin: Twin) -> None:
+    (twin.probe / "workflow.yml").write_text(SPEC + "environment: {lock: packages.txt}\n")
+    (twin.probe / "packages.txt").write_text("# its own\n")
+    own = twin.make_environment(twin.probe / "packages.txt")
+    (twin.probe / "run.py").write_text(f"import sys; sys.exit({own.name!r} not in sys.executable)")
+    run_id = twin.claim()
+    main([run_id, "1", SHA])
+    assert twin.run(run_id)["exit_code"] == 0
+
+
+def test_an_own_environment_that_cannot_be_built_is_named(twin: Twin) -> None:
+    (twin.probe / "workflow.yml").write_text(SPEC + "environment: {lock: packages.txt}\n")
+    (twin.probe / "packages.txt").write_text("# its own\n")
+    (twin.home / "bin").mkdir()
+    (twin.home / "bin/environment").write_text("#!/bin/sh\nexit 1\n")
+    (twin.home / "bin/environment").chmod(0o755)
+    run_id = twin.claim()
+    main([run_id, "1", SHA])
+    assert twin.run(run_id)["reason"].startswith("workflows/probe/packages.txt: expected an environment")
+
+
+@pytest.mark.parametrize(("report", "has_link"), [("{attach: link}", True), ("{attach: none}", False), ("{}", False)])
+def test_the_mail_has_a_link_to_the_report_if_the_spec_asks_for_one(twin: Twin, report: str, has_link: bool) -> None:
+    (twin.probe / "workflow.yml").write_text(f"{SPEC}report: {report}\n")
+    run_id = twin.claim()
+    main([run_id, "1", SHA])
+    (text,) = twin.mails("Message")
+    links = [word for word in text.split() if word.startswith("http")]
+    assert len(links) == has_link
+    for link in links:
+        assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in link, "version 2 cannot open what KMS has encrypted"
+        with urllib.request.urlopen(link, timeout=20) as answer:  # noqa: S310 (loopback)
+            assert answer.read() == b"report"
+    logged = (twin.home / "runs" / run_id / "output.log").read_text() + json.dumps(twin.run(run_id))
+    assert "X-Amz" not in logged
+
+
+def test_no_link_to_a_report_that_is_not_there(twin: Twin) -> None:
+    (twin.probe / "workflow.yml").write_text(f"{SPEC}report: {{attach: link}}\n")
+    (twin.probe / "run.py").write_text("raise SystemExit(4)")
+    run_id = twin.claim()
+    main([run_id, "1", SHA])
+    (text,) = twin.mails("Message")
+    assert "http" not in text
+
+
+@pytest.mark.parametrize("spec", [b"description: [}", b"description: f\xfcr\n"], ids=["not YAML", "not UTF-8"])
+def test_a_spec_that_cannot_be_read_ends_the_run_with_the_reason(twin: Twin, spec: bytes) -> None:
+    (twin.probe / "workflow.yml").write_bytes(spec)
+    run_id = twin.claim()
+    assert main([run_id, "1", SHA]) == 0
+    assert twin.run(run_id)["state"] == "FAILED"
+    assert twin.run(run_id)["reason"].startswith("workflows/probe/workflow.yml:1:")

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from botocore.config import Config
 from botocore.exceptions import ClientError
+from twinops.aws.session import CONFIG, session
 from twinops.errors import TwinopsError
 from twinops.metrics import of_run
 
@@ -17,6 +19,8 @@ REPORT = "report.html"
 SUMMARY = "summary.txt"
 METRICS = "metrics.json"
 MOST_METRICS = 100
+LINK_VALID_S = 6 * 3600
+"""It ends earlier if the credentials of the twin, by which it is signed, do."""
 
 
 class ResultError(TwinopsError):
@@ -41,6 +45,14 @@ def store(folder: Path, client: Any, *, bucket: str, prefix: str) -> list[str]:
                 raise
         keys.append(key)
     return keys
+
+
+def link(*, bucket: str, key: str) -> str:
+    """A URL that opens an object for whoever has it, for a few hours. It is a secret: it belongs in no log."""
+    # Without a word about it, links are signed by version 2, which S3 refuses for objects that KMS has encrypted.
+    client = session().create_client("s3", config=CONFIG.merge(Config(signature_version="s3v4")))
+    target = {"Bucket": bucket, "Key": key}
+    return str(client.generate_presigned_url("get_object", Params=target, ExpiresIn=LINK_VALID_S))
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
