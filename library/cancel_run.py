@@ -11,12 +11,8 @@ description:
   - Asks a run that is at work to end. It does at its next heartbeat, within half a minute, with all processes of its
     script.
   - The run that waited for it is started.
+extends_documentation_fragment: [aws]
 options:
-  env:
-    description: Environment in which it runs.
-    type: str
-    required: true
-    choices: [sandbox, staging, production]
   run_id:
     description: Id of the run, as C(playbooks/status.yml) shows it.
     type: str
@@ -29,17 +25,6 @@ options:
     description: Seconds to wait for its end; V(0) does not wait at all.
     type: int
     default: 60
-  region:
-    description: AWS region. By default boto3's own choice (E(AWS_DEFAULT_REGION), profile).
-    type: str
-  profile:
-    description: Profile of the AWS configuration. By default boto3's own choice.
-    type: str
-  endpoint_url:
-    description: URL of the AWS endpoint, for emulators. By default boto3's own choice.
-    type: str
-requirements:
-  - boto3
 author:
   - twinops
 attributes:
@@ -65,6 +50,7 @@ run:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.twinops.access import ACCESS, access
 from ansible.module_utils.twinops.aws.invoke import Hand
 from ansible.module_utils.twinops.aws.session import client
 from ansible.module_utils.twinops.errors import TwinopsError
@@ -80,15 +66,12 @@ SPEC = {
     "run_id": {"type": "str", "required": True},
     "by": {"type": "str", "required": True},
     "wait_timeout": {"type": "int", "default": 60},
-    "region": {"type": "str"},
-    "profile": {"type": "str"},
-    "endpoint_url": {"type": "str"},
+    **ACCESS,
 }
 
 
 def cancel(params: dict) -> dict:
-    access = {option: params[option] for option in ("region", "profile", "endpoint_url")}
-    hand, run_id = Hand(params["env"], lambda service: client(service, **access)), params["run_id"]
+    hand, run_id = Hand(params["env"], lambda service: client(service, **access(params))), params["run_id"]
     run = hand.cancel(run_id, by=params["by"])
     if params["wait_timeout"]:
         run = hand.await_end(lambda: hand.ledger.run(run_id), what=f"run {run_id}", timeout_s=params["wait_timeout"])

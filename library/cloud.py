@@ -15,12 +15,8 @@ description:
   - Removes what belongs to a workflow whose folder is gone. Lists other resources that carry the tags of twinops and
     are not declared any more as C(orphans), and removes them with O(prune).
   - Every mistake in everything declared and in every workflow's spec is reported before anything is changed.
+extends_documentation_fragment: [aws]
 options:
-  env:
-    description: Environment whose names, policies and tags are used.
-    type: str
-    required: true
-    choices: [sandbox, staging, production]
   declared:
     description:
       - What the roles declared, by part (C(env), C(storage), ...). What each part takes is in the README of its role.
@@ -55,15 +51,6 @@ options:
     type: str
     default: fail
     choices: [fail, warn]
-  region:
-    description: AWS region. By default boto3's own choice (E(AWS_DEFAULT_REGION), profile).
-    type: str
-  profile:
-    description: Profile of the AWS configuration. By default boto3's own choice.
-    type: str
-  endpoint_url:
-    description: URL of the AWS endpoint, for emulators. By default boto3's own choice.
-    type: str
   wait:
     description: Whether to wait until what starts (a twin) is in service.
     type: bool
@@ -72,8 +59,6 @@ options:
     description: For how many seconds at most.
     type: int
     default: 900
-requirements:
-  - boto3
 author:
   - twinops
 attributes:

@@ -12,12 +12,8 @@ description:
   - Or calls the backup function with the payload that a rule would have made, which starts exactly this workflow.
   - Or repeats a past run, with its commit and parameters, by the backup function as well.
   - Waits, if asked to, until the ledger shows how the run ended. A run that fails makes this module fail.
+extends_documentation_fragment: [aws]
 options:
-  env:
-    description: Environment in which to start it.
-    type: str
-    required: true
-    choices: [sandbox, staging, production]
   workflow:
     description: Name of the workflow, which is its folder below C(workflows/). Either this or O(rerun).
     type: str
@@ -48,17 +44,6 @@ options:
     description: Seconds to wait for the end of the run; V(0) does not wait at all.
     type: int
     default: 0
-  region:
-    description: AWS region. By default boto3's own choice (E(AWS_DEFAULT_REGION), profile).
-    type: str
-  profile:
-    description: Profile of the AWS configuration. By default boto3's own choice.
-    type: str
-  endpoint_url:
-    description: URL of the AWS endpoint, for emulators. By default boto3's own choice.
-    type: str
-requirements:
-  - boto3
 author:
   - twinops
 attributes:
@@ -111,6 +96,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.twinops import runs
+from ansible.module_utils.twinops.access import ACCESS, access
 from ansible.module_utils.twinops.aws.invoke import Hand
 from ansible.module_utils.twinops.aws.session import client
 from ansible.module_utils.twinops.errors import TwinopsError
@@ -132,9 +118,7 @@ SPEC = {
     "parameters": {"type": "dict", "default": {}},
     "git_sha": {"type": "str"},
     "wait_timeout": {"type": "int", "default": 0},
-    "region": {"type": "str"},
-    "profile": {"type": "str"},
-    "endpoint_url": {"type": "str"},
+    **ACCESS,
 }
 
 
@@ -171,8 +155,7 @@ def repeat(params: dict, hand: Hand, *, check_mode: bool) -> dict:
 
 
 def invoke(params: dict, *, check_mode: bool) -> dict:
-    access = {option: params[option] for option in ("region", "profile", "endpoint_url")}
-    hand = Hand(params["env"], lambda service: client(service, **access))
+    hand = Hand(params["env"], lambda service: client(service, **access(params)))
     started = (repeat if params["rerun"] else start)(params, hand, check_mode=check_mode)
     result = {"changed": True, **started}
     if params["wait_timeout"] and not check_mode:

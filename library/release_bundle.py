@@ -14,11 +14,8 @@ description:
   - The bucket is the truth. A release that is published from the same inputs is left as it is, and nothing is trained.
   - Metadata that nears its expiry is signed again.
   - In check mode nothing is built, signed or written; a release that is not published yet has no digest then.
+extends_documentation_fragment: [aws]
 options:
-  env:
-    description: The environment, which signs with keys of its own.
-    type: str
-    required: true
   release:
     description: The version, the name of a file in C(edge/releases).
     type: str
@@ -59,15 +56,6 @@ options:
     default: false
   bucket:
     description: The bucket for models; by default the one of the environment in the caller's account.
-    type: str
-  region:
-    description: AWS region.
-    type: str
-  profile:
-    description: AWS profile.
-    type: str
-  endpoint_url:
-    description: AWS endpoint.
     type: str
 author: twinops contributors
 """
@@ -127,6 +115,7 @@ from pathlib import Path
 import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.twinops import names, release
+from ansible.module_utils.twinops.access import ACCESS, access
 from ansible.module_utils.twinops.aws import session
 from ansible.module_utils.twinops.aws.release_bundle import CURRENT, PUBLISHED, Options, reconcile
 from ansible.module_utils.twinops.aws.releases import Bucket
@@ -144,9 +133,7 @@ SPEC = {
     "signature_threshold": {"type": "int", "default": 1},
     "rebuild": {"type": "bool", "default": False},
     "bucket": {"type": "str"},
-    "region": {"type": "str"},
-    "profile": {"type": "str"},
-    "endpoint_url": {"type": "str"},
+    **ACCESS,
 }
 
 
@@ -176,7 +163,7 @@ def run(params: dict, apply: bool) -> dict:
         signature_threshold=params["signature_threshold"],
         rebuild=params["rebuild"],
     )
-    aws = {key: params[key] for key in ("region", "profile", "endpoint_url")}
+    aws = access(params)
     name = params["bucket"] or names.Names(options.env, session.account_id(**aws)).bucket("models")
     bucket = Bucket(name, session.client("s3", **aws))
     return reconcile(options, bucket, datetime.now(timezone.utc), apply=apply)

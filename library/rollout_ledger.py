@@ -13,11 +13,8 @@ description:
     A rollout that was interrupted is resumed under its id. Where every device runs the release, nothing is written.
   - A release that was blocked by a gate is refused.
   - C(recorded) writes what happened on each device of a wave, C(completed) and C(blocked) end the rollout.
+extends_documentation_fragment: [aws]
 options:
-  env:
-    description: The environment.
-    type: str
-    required: true
   state:
     description: What to do.
     type: str
@@ -52,15 +49,6 @@ options:
     description: As many records of the running release on the fleet make a baseline; with fewer it is its hold-out.
     type: int
     default: 500
-  region:
-    description: AWS region.
-    type: str
-  profile:
-    description: AWS profile.
-    type: str
-  endpoint_url:
-    description: AWS endpoint.
-    type: str
 author: twinops contributors
 """
 
@@ -100,6 +88,7 @@ from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.twinops import names, rollout
+from ansible.module_utils.twinops.access import ACCESS, access
 from ansible.module_utils.twinops.aws import session
 from ansible.module_utils.twinops.aws.ledger import Ledger
 from ansible.module_utils.twinops.aws.rollouts import Recorder
@@ -116,9 +105,7 @@ SPEC = {
     "reason": {"type": "str", "default": ""},
     "retry_blocked": {"type": "bool", "default": False},
     "min_records": {"type": "int", "default": 500},
-    "region": {"type": "str"},
-    "profile": {"type": "str"},
-    "endpoint_url": {"type": "str"},
+    **ACCESS,
 }
 REQUIRED_IF = [
     ("state", "opened", ["bundle", "waves"]),
@@ -129,7 +116,7 @@ REQUIRED_IF = [
 
 
 def run(params: dict, apply: bool) -> dict:
-    aws = {key: params[key] for key in ("region", "profile", "endpoint_url")}
+    aws = access(params)
     table = names.Names(params["env"]).ledger
     recorder = Recorder(Ledger(table, session.client("dynamodb", **aws)), apply=apply)
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

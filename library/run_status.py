@@ -11,12 +11,8 @@ description:
   - Prints what it shows line by line as it comes.
   - Runs where C(ansible-playbook) runs, whatever the host's connection is. Takes boto3's credentials from the play's
     C(environment).
+extends_documentation_fragment: [aws]
 options:
-  env:
-    description: Environment whose ledger is read.
-    type: str
-    required: true
-    choices: [sandbox, staging, production]
   limit:
     description: How many runs, newest first.
     type: int
@@ -36,17 +32,6 @@ options:
       - Id of a run whose log is printed as it comes, until the run has ended. It may still wait for its turn.
       - To stop following leaves the run alone. That the run failed is no failure of the task.
     type: str
-  region:
-    description: AWS region. By default boto3's own choice (E(AWS_DEFAULT_REGION), profile).
-    type: str
-  profile:
-    description: Profile of the AWS configuration. By default boto3's own choice.
-    type: str
-  endpoint_url:
-    description: URL of the AWS endpoint, for emulators. By default boto3's own choice.
-    type: str
-requirements:
-  - boto3
 author:
   - twinops
 attributes:

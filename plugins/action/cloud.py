@@ -17,15 +17,14 @@ from ansible.plugins.action import ActionBase
 sys.path.append(str(Path(__file__).parents[2] / "module_utils"))  # Ansible's own path to it is for modules only
 from twinops import archives, work_tree, workers
 from twinops import desired as estate
+from twinops.access import ACCESS, access
 from twinops.errors import SpecError, TwinopsError
 from twinops.names import ENVIRONMENTS
 from twinops.spec_files import load_workflows
 
 SPEC = {
     "env": {"type": "str", "required": True, "choices": list(ENVIRONMENTS)},
-    "region": {"type": "str"},
-    "profile": {"type": "str"},
-    "endpoint_url": {"type": "str"},
+    **ACCESS,
     "declared": {"type": "dict", "required": True},
     "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
     "prune": {"type": "bool", "default": False},
@@ -90,7 +89,7 @@ def converge(params: dict, *, apply: bool, warn: Callable[[str], None]) -> dict[
     from twinops.aws.reconcile import Extent, reconcile, remove  # noqa: PLC0415  (loads botocore: in the worker only)
     from twinops.aws.session import Aws  # noqa: PLC0415
 
-    aws = Aws(params["env"], **{option: params[option] for option in ("region", "profile", "endpoint_url")})
+    aws = Aws(params["env"], **access(params))
     aws.archives.update(uploads)
     read = estate.Estate(scope=aws.scope, extra_tags=params["tags"], **fields)
     resources, extent = estate.resources(read, declared), Extent(tuple(declared), params["prune"])

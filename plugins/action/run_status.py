@@ -12,6 +12,7 @@ from ansible.utils.display import Display
 
 sys.path.append(str(Path(__file__).parents[2] / "module_utils"))  # Ansible's own path to it is for modules only
 from twinops import runs, workers
+from twinops.access import ACCESS, access
 from twinops.errors import TwinopsError
 from twinops.names import ENVIRONMENTS, Names
 from twinops.run_table import table
@@ -26,9 +27,7 @@ SPEC = {
     "state": {"type": "str", "choices": list(runs.TRANSITIONS)},
     "log": {"type": "str"},
     "follow": {"type": "str"},
-    "region": {"type": "str"},
-    "profile": {"type": "str"},
-    "endpoint_url": {"type": "str"},
+    **ACCESS,
 }
 
 
@@ -65,13 +64,12 @@ def answer(params: dict[str, Any]) -> dict[str, Any]:
     from twinops.aws.run_log import RunLog  # noqa: PLC0415
     from twinops.aws.session import client, explain  # noqa: PLC0415
 
-    access = {option: params[option] for option in ("region", "profile", "endpoint_url")}
-    ledger = Ledger(Names(params["env"]).ledger, client("dynamodb", **access))
+    ledger = Ledger(Names(params["env"]).ledger, client("dynamodb", **access(params)))
     run_id = params["log"] or params["follow"]
     try:
         if not run_id:
             return show_runs(params, ledger)
-        log = RunLog(ledger, client("logs", **access), run_id)
+        log = RunLog(ledger, client("logs", **access(params)), run_id)
         for line in log.follow() if params["follow"] else log.printed():
             Display().display(line)
         return {"runs": [run for run in [ledger.run(run_id)] if run]}
