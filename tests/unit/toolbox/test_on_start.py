@@ -37,8 +37,11 @@ with open(os.environ["TWINOPS_HOME"] + "/started", "a") as started:
 GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@example.com"]
 
 
-def git(repository: Path, *arguments: str) -> str:
-    done = subprocess.run([*GIT, "-C", repository, *arguments], check=True, capture_output=True, text=True)
+def git(repository: Path, *arguments: str, date: str = "2026-11-23T00:00:00Z") -> str:
+    environment = {**os.environ, "GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
+    done = subprocess.run(
+        [*GIT, "-C", repository, *arguments], check=True, capture_output=True, text=True, env=environment
+    )
     return done.stdout.strip()
 
 

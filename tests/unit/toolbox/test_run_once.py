@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -350,3 +352,63 @@ def test_a_spec_that_cannot_be_read_ends_the_run_with_the_reason(twin: Twin, spe
     assert main([run_id, "1", SHA]) == 0
     assert twin.run(run_id)["state"] == "FAILED"
     assert twin.run(run_id)["reason"].startswith("workflows/probe/workflow.yml:1:")
+
+
+def test_a_run_keeps_what_it_uses_from_a_collector(twin: Twin) -> None:
+    (twin.probe / "run.py").write_text(COLLECTING_SCRIPT.format(path=run_once.__file__, home=str(twin.home)))
+    newer = twin.home / "code" / ("b" * 40)  # without it, the run's code stayed because it is the newest
+    subprocess.run(["git", "init", "-q", newer], check=True)
+    git = ["git", "-C", newer, "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "newer"], check=True)
+    for folder in (twin.home / "runs/dead", twin.home / "envs" / ("d" * 16)):
+        folder.mkdir(parents=True)
+    run_id = twin.claim()
+    main([run_id, "1", SHA])
+    assert twin.run(run_id)["state"] == "SUCCEEDED"
+    log = (twin.home / "runs" / run_id / "output.log").read_text()
+    assert f"removed ['envs/{'d' * 16}', 'runs/dead']" in log
+
+
+COLLECTING_SCRIPT = """\
+import pathlib, sys
+sys.path.insert(0, str(pathlib.Path({path!r}).parents[1]))
+from toolbox.runner.housekeeping import collect
+print("removed", sorted(collect(pathlib.Path({home!r}), unused_s=0, fresh_s=0, nearly_full=0)))
+"""
+
+
+def test_a_run_clears_the_volume_away_once_a_day(twin: Twin) -> None:
+    def old_folder(name: str) -> Path:
+        folder = twin.home / "runs" / name
+        folder.mkdir(parents=True)
+        month_ago = time.time() - 31 * 24 * 3600
+        os.utime(folder, (month_ago, month_ago))
+        return folder
+
+    first = old_folder("dead")
+    main([twin.claim("ab12"), "1", SHA])
+    assert not first.exists()
+    second = old_folder("beef")
+    main([twin.claim("cd34"), "1", SHA])
+    assert second.exists(), "it was done today"
+
+
+def test_a_full_volume_is_cleared_away_before_the_run(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = twin.home / "runs/dead"
+    old.mkdir(parents=True)
+    os.utime(old, (1, 1))
+    (twin.probe / "run.py").write_text(f"import os, sys; sys.exit(os.path.exists({str(old)!r}))")
+    monkeypatch.setattr(run_once.housekeeping, "is_nearly_full", lambda _home: True)
+    run_id = twin.claim()
+    main([run_id, "1", SHA])
+    assert twin.run(run_id)["exit_code"] == 0
+
+
+def test_housekeeping_that_fails_fails_no_run(twin: Twin, capsys: pytest.CaptureFixture[str]) -> None:
+    (twin.home / "lock/housekeeping").mkdir(parents=True)
+    run_id = twin.claim()
+    assert main([run_id, "1", SHA]) == 0
+    os.utime(twin.home / "lock/housekeeping", (1, 1))
+    assert main([twin.claim("cd34"), "1", SHA]) == 0
+    assert twin.run("cd34")["state"] == "SUCCEEDED"
+    assert "housekeeping: [Errno 21] Is a directory" in capsys.readouterr().out

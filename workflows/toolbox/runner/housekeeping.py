@@ -142,7 +142,7 @@ def _kept(home: Path) -> set[Path]:
     and the environments that they need."""
     checkouts = [folder for folder in _folders(home) if folder.parent.name == "code"]
     latest = (home / "code" / "latest").resolve().name
-    kept = {max(checkouts, key=_committed_at)} if checkouts else set()
+    kept = set(sorted(checkouts, key=lambda checkout: (_committed_at(checkout), _used_at(checkout)))[-1:])
     kept |= {folder for folder in checkouts if folder.name == latest}
     locks = [lock for code in kept for pattern in ("*.txt", "*/*.txt") for lock in (code / "workflows").glob(pattern)]
     return kept | {environment_of(home, lock) for lock in locks}
