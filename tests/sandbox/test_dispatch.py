@@ -11,6 +11,8 @@ import json
 import os
 import signal
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -21,6 +23,7 @@ import pytest
 from twinops.runs import Run, timestamp
 
 from dispatch.claims import claim_of
+from sandbox.settings import CLONE
 from tests.sandbox.dispatching import NAMES, Dispatching, deploy, make_repository
 from tests.sandbox.support import OwnSandbox, eventually
 
@@ -80,8 +83,27 @@ NOTEBOOK = {
 for number, cell in enumerate(NOTEBOOK["cells"]):
     cell.update({"cell_type": "code", "id": str(number), "execution_count": None, "outputs": []})
 
+OWN_SPEC = """\
+description: Has packages of its own, and a report that is linked.
+owner: mlops@example.com
+entrypoint: run.py
+event: {source: [twinops.tests], detail-type: [Own requested]}
+environment: {lock: packages.txt}
+report: {attach: link}
+timeout_s: 60
+"""
+
+OWN_SCRIPT = """\
+import importlib.util, os, pathlib
+has = [name for name in ("boto3", "pandas") if importlib.util.find_spec(name)]
+pathlib.Path(os.environ["TWINOPS_OUTPUT"], "report.html").write_text(f"I have {has}")
+"""
+
+OWN_LOCK = "# other than that of the runner\n" + (CLONE / "workflows/runner.txt").read_text()
+
 WORKFLOWS = {
     "probe": {"workflow.yml": SPEC, "run.py": SCRIPT},
+    "own_probe": {"workflow.yml": OWN_SPEC, "run.py": OWN_SCRIPT, "packages.txt": OWN_LOCK},
     "notebook_probe": {"workflow.yml": NOTEBOOK_SPEC, "notebook.ipynb": json.dumps(NOTEBOOK)},
 }
 
@@ -161,6 +183,17 @@ def test_a_notebook_is_executed_and_kept(dispatching: Dispatching, answer: int, 
     key = f"notebook_probe/{run['run_id']}/notebook.ipynb"
     kept = dispatching.own.client("s3").get_object(Bucket=NAMES.bucket("reports"), Key=key)["Body"].read().decode()
     assert f"the answer is {answer}" in kept
+
+
+def test_a_workflow_has_packages_of_its_own_and_a_link_to_its_report(dispatching: Dispatching) -> None:
+    run = dispatching.end_of(dispatching.put_event("Own"))
+    assert (run["state"], run["exit_code"]) == ("SUCCEEDED", 0)
+    (mail,) = dispatching.mails_about(run)
+    (link,) = [word for word in mail.split() if "X-Amz-Signature=" in word]
+    with urllib.request.urlopen(link, timeout=20) as answer:  # noqa: S310 (loopback)
+        assert answer.read() == b"I have ['boto3']"
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(link[:-4] + "0000", timeout=20)  # noqa: S310 (loopback)
 
 
 def test_a_wrong_parameter_is_a_named_failure(dispatching: Dispatching) -> None:
