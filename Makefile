@@ -20,10 +20,10 @@ LINTED_PYTHON := module_utils library dispatch workflows edge sandbox plugins te
 NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: test-faults faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud lock
+.PHONY: test-faults faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch lock
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:
 	@$(if $(PYTHON),$(PYTHON) -m sandbox.setup,$(NO_PYTHON))
@@ -41,7 +41,7 @@ down: ## stop every process of the sandbox
 	@if [ -x .venv/bin/python ]; then python -m sandbox down; else echo "nothing is set up, nothing runs"; fi
 
 clean: down ## stop it and remove every trace: sandbox, environments, caches
-	@rm -rf .sandbox .sandbox-molecule .sandbox-test .sandbox-bench .sandbox-bench-cloud .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible .hypothesis
+	@rm -rf .sandbox .sandbox-molecule .sandbox-test .sandbox-bench .sandbox-bench-cloud .sandbox-bench-dispatch .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible .hypothesis
 	@find . -name __pycache__ -not -path "./.git/*" -prune -exec rm -rf {} +
 	@echo "removed: sandbox, environments, caches, build results"
 
@@ -103,6 +103,9 @@ bench: setup-dev ## where the time, the AWS calls and the bytes of the demo go
 bench-cloud: ## twinops and the incumbent collections side by side; BENCH="--workflows 1,10,50,100" (docs/bench.md)
 	@$(if $(PYTHON),$(PYTHON) -m sandbox.setup --peer,$(NO_PYTHON))
 	@python -m tests.bench.cloud $(BENCH)
+
+bench-dispatch: setup-dev ## from an event to the first line of its script, beside the floor (docs/bench.md); five minutes
+	@python -m tests.bench.dispatch $(BENCH)
 
 lock: setup-dev ## renew the lock files from the *.in files
 	@for name in uv control dev peer emulator jupyter device; do \

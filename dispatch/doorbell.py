@@ -6,22 +6,27 @@ The presigned URL is made for each attempt and never logged.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twinops import runs
+from twinops.aws.clients import client
 from twinops.aws.ledger import Ledger
-from twinops.aws.session import client
 from twinops.runs import Claim, Run
 
 from . import terminal
 from .settings import Context, DispatchError, Settings, report, say
-from .transport import Transport
+
+if TYPE_CHECKING:
+    from .transport import Transport
 
 RESERVE_S = 4
 """Kept of the Lambda's time to release the claim and to report, after waiting for the twin has come to nothing."""
 
 RING_S = 20
 """What is left of the backup's time, at least, for ringing once the twin is in service."""
+
+FIRST_LOOK_S = 0.5
+"""How long a run that is rung for may take to start before the ledger is asked for the first time."""
 
 STARTING = ("Pending", "Updating", "Stopping", "Stopped")
 """States of a twin that is in service before long, once it has been told to start."""
@@ -72,6 +77,8 @@ class Doorbell:
 
     def ring(self, claim: Claim, epoch: int) -> dict[str, Any]:
         """Have the twin start the run and wait until the ledger says that it has."""
+        from .transport import Transport  # noqa: PLC0415  (half of all imports of ours: only for who does ring)
+
         transport = Transport()
         made = transport.run(terminal.create(self._presigned_url()))
         try:
@@ -94,18 +101,19 @@ class Doorbell:
         return str(answer["AuthorizedUrl"])
 
     def _await_start(self, run_id: str, epoch: int) -> Run:
-        pause_s = 0.2
+        """The run once it has started. It is looked at rarely: the script does not wait for us."""
+        pause_s = FIRST_LOOK_S
         while True:
+            time.sleep(pause_s)
             run = self.ledger.run(run_id)
             if run and (run["state"] in runs.ACKNOWLEDGED or run["epoch"] > epoch):
                 return run
+            pause_s = min(pause_s * 2, 2)
             if self._remaining_s() < RESERVE_S + pause_s:
                 raise DispatchError(
                     f"run {run_id}: expected RUNNING in the ledger after ringing at twin {self.settings.twin}, "
                     f"it is {run['state'] if run else 'missing'}; look at SageMaker/twinops/log/ on the twin"
                 )
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, 2)
 
     def _remaining_s(self) -> float:
         return self._context.get_remaining_time_in_millis() / 1000

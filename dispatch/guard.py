@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from twinops import mails, metrics, runs
+from twinops.aws.clients import client
 from twinops.aws.ledger import Ledger
-from twinops.aws.session import client
 from twinops.names import Names
 from twinops.runs import Run, Turn
 from twinops.watchdog import (

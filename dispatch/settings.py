@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
-from twinops.aws.session import client
+from twinops.aws.clients import client
 from twinops.errors import TwinopsError
 from twinops.names import Names
 

@@ -51,8 +51,8 @@ run:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.twinops.access import ACCESS, access
+from ansible.module_utils.twinops.aws.clients import client
 from ansible.module_utils.twinops.aws.invoke import Hand
-from ansible.module_utils.twinops.aws.session import client
 from ansible.module_utils.twinops.errors import TwinopsError
 from ansible.module_utils.twinops.names import ENVIRONMENTS
 

@@ -97,8 +97,8 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.twinops import runs
 from ansible.module_utils.twinops.access import ACCESS, access
+from ansible.module_utils.twinops.aws.clients import client
 from ansible.module_utils.twinops.aws.invoke import Hand
-from ansible.module_utils.twinops.aws.session import client
 from ansible.module_utils.twinops.errors import TwinopsError
 from ansible.module_utils.twinops.names import ENVIRONMENTS
 from ansible.module_utils.twinops.spec import Workflow, matching_event, merge_parameters

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -29,6 +30,33 @@ def read_python_tree(folder: Path, prefix: str) -> dict[str, bytes]:
     if not found:
         raise TwinopsError(f"{folder}: no Python files, expected the package {prefix}")
     return found
+
+
+def imported_by(prefix: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Those of ``files`` that are below ``prefix``, or imported by one that is, however indirectly or late."""
+    wanted, waiting = dict[str, bytes](), [path for path in files if path.startswith(f"{prefix}/")]
+    while waiting:
+        path = waiting.pop()
+        if path not in wanted:
+            wanted[path] = files[path]
+            waiting += [found for found in _imports(path, files[path]) if found in files]
+    return wanted
+
+
+def _imports(path: str, content: bytes) -> Iterator[str]:
+    """Where what a file imports may be: modules, packages, and the packages that those are in."""
+    for node in ast.walk(ast.parse(content, path)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = path.split("/")[: -node.level] if node.level else []
+            module = ".".join([*package, *(node.module or "").split(".")]).strip(".")
+            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for parts in (name.split(".") for name in names):
+            yield "/".join(parts) + ".py"
+            yield from ("/".join(parts[:depth]) + "/__init__.py" for depth in range(1, len(parts) + 1))
 
 
 def read_text(path: Path) -> str:

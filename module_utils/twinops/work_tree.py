@@ -30,13 +30,15 @@ def not_in_commit(repository: Path, git_sha: str, paths: Sequence[str]) -> str:
 
 
 def function_archives(repository: Path) -> tuple[bytes, bytes]:
-    """The archives of the functions and of their layer; the same files give the same bytes."""
-    code = archives.zip_bytes(
-        {
-            **archives.read_python_tree(repository / "dispatch", "dispatch"),
-            **archives.read_python_tree(repository / "module_utils/twinops", "twinops"),
-        }
-    )
+    """The archives of the functions and of their layer; the same files give the same bytes.
+
+    The functions get what they import and no more: a change elsewhere in twinops is none of theirs.
+    """
+    files = {
+        **archives.read_python_tree(repository / "dispatch", "dispatch"),
+        **archives.read_python_tree(repository / "module_utils/twinops", "twinops"),
+    }
+    code = archives.zip_bytes(archives.imported_by("dispatch", files))
     layer = archives.zip_bytes(archives.read_distribution("websocket-client", "websocket", below="python"))
     return code, layer
 

@@ -60,9 +60,10 @@ class ActionModule(ActionBase):
 def answer(params: dict[str, Any]) -> dict[str, Any]:
     """What the task returns, after everything was printed."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  (in the worker only)
+    from twinops.aws.clients import client  # noqa: PLC0415
     from twinops.aws.ledger import Ledger  # noqa: PLC0415
     from twinops.aws.run_log import RunLog  # noqa: PLC0415
-    from twinops.aws.session import client, explain  # noqa: PLC0415
+    from twinops.aws.session import explain  # noqa: PLC0415
 
     ledger = Ledger(Names(params["env"]).ledger, client("dynamodb", **access(params)))
     run_id = params["log"] or params["follow"]

@@ -28,6 +28,7 @@ from sandbox import lifecycle
 from sandbox.account import session
 from sandbox.settings import ACCOUNT, CLONE, Settings
 from tests.bench.latency import RunTimes
+from tests.sandbox.dispatching import make_repository
 
 NAMES = Names("sandbox", ACCOUNT)
 WITHIN_S = 120
@@ -133,7 +134,7 @@ class Twin:
     def deploy(self) -> None:
         """The cloud with its twins, the environments of runs, and the function that measures the floor."""
         repository = self.settings.home / "repository"
-        make_repository(repository)
+        make_repository(repository, workflows())
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SANDBOX_"))},
             "SANDBOX_HOME": str(self.settings.home),
@@ -266,21 +267,12 @@ def ledger_calls(log: Path, mark: int) -> dict[str, int]:
     return dict(Counter(call["action"] for call in ours))
 
 
-def make_repository(root: Path) -> None:
-    """This work tree as it is, committed or not, with the workflows of the benchmark only."""
-    git = ["git", "-c", "user.name=benchmark", "-c", "user.email=benchmark@example.com"]
-    subprocess.run([*git, "clone", "-q", CLONE, root], check=True)
-    for folder in ("workflows", "module_utils", "dispatch"):
-        shutil.rmtree(root / folder)
-        shutil.copytree(CLONE / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for committed in root.glob("workflows/*/workflow.yml"):
-        shutil.rmtree(committed.parent)
+def workflows() -> dict[str, dict[str, str]]:
+    """The workflows of the benchmark: name -> file -> content."""
+    found = {}
     for name, (entrypoint, concurrency) in WORKFLOWS.items():
-        folder = root / "workflows" / name
-        folder.mkdir()
-        what = "Notebook" if entrypoint.endswith("ipynb") else "Script"
+        is_script = entrypoint.endswith(".py")
+        what = "Script" if is_script else "Notebook"
         spec = SPEC.format(what=what, name=name, entrypoint=entrypoint, concurrency=concurrency)
-        (folder / "workflow.yml").write_text(spec)
-        (folder / entrypoint).write_text(SCRIPT if entrypoint == "run.py" else json.dumps(NOTEBOOK))
-    subprocess.run([*git, "-C", root, "add", "."], check=True)
-    subprocess.run([*git, "-C", root, "commit", "-q", "--no-verify", "-m", "Workflows of the benchmark"], check=True)
+        found[name] = {"workflow.yml": spec, entrypoint: SCRIPT if is_script else json.dumps(NOTEBOOK)}
+    return found

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twinops.runs import Run, timestamp
+from twinops.runs import FINISHED, Run, timestamp
 
 from dispatch.claims import claim_of
 from sandbox.settings import CLONE
@@ -67,7 +67,7 @@ owner: mlops@example.com
 entrypoint: notebook.ipynb
 event: {source: [twinops.tests], detail-type: [Notebook requested]}
 parameters:
-  answer: {type: integer, default: 1}
+  answer: {type: integer, default: 42}
 timeout_s: 120
 """
 
@@ -161,8 +161,59 @@ def test_a_failing_script_has_its_exit_code_everywhere(dispatching: Dispatching)
     for told in ("exit code 3", "What to do", run["log_stream"], "playbooks/invoke.yml"):
         assert told in mail
     assert eventually(lambda: metric(dispatching, "RunFailed")) == 1
+    eventually(lambda: alarm_state(dispatching, "probe") == "ALARM")
     status = json.loads((dispatching.home / f"SageMaker/twinops/runs/{run['run_id']}/status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("FAILED", 3)
+
+
+def alarm_state(dispatching: Dispatching, workflow: str) -> str:
+    """Of the alarm on failed runs of a workflow."""
+    name = NAMES.workflow_alarm("failed", workflow)
+    (alarm,) = dispatching.own.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]
+    return str(alarm["StateValue"])
+
+
+def test_a_failing_notebook_has_its_exit_code_everywhere(dispatching: Dispatching) -> None:
+    run = dispatching.end_of(dispatching.put_event("Notebook", answer=1))
+    assert (run["state"], run["exit_code"], run["reason"]) == ("FAILED", 1, "the script ended with exit code 1")
+    (mail,) = dispatching.mails_about(run)
+    assert "Subject: [twinops sandbox] notebook_probe: FAILED" in mail
+    assert "exit code 1" in mail
+    eventually(lambda: alarm_state(dispatching, "notebook_probe") == "ALARM")
+
+
+@pytest.mark.parametrize("via", ["event", "backup"])
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_a_script_and_a_notebook_are_started_by_hand(dispatching: Dispatching, workflow: str, via: str) -> None:
+    options = (f"workflow={workflow}", f"via={via}", f"repository={dispatching.repository}", "wait_s=90")
+    shown = dispatching.playbook("invoke", *options, acting_as="mlops").stdout
+    assert "state: SUCCEEDED" in shown
+    assert f"workflow: {workflow}" in shown
+    assert "exit_code: 0" in shown
+
+
+def test_a_script_and_a_notebook_are_started_by_their_schedule(dispatching: Dispatching) -> None:
+    """Their deployed rules, which get a schedule for a minute."""
+    events = dispatching.own.client("events")
+    rules = [events.describe_rule(Name=NAMES.rule(workflow)) for workflow in WORKFLOWS]
+    deployed = [{key: rule[key] for key in ("Name", "EventPattern", "State")} for rule in rules]
+    began = timestamp(datetime.now(timezone.utc))
+    try:
+        for rule in deployed:
+            events.put_rule(**rule, ScheduleExpression="cron(* * * * ? *)")
+        found = [eventually(lambda name=name: run_since(dispatching, name, began), 150) for name in WORKFLOWS]
+    finally:
+        for rule in deployed:
+            events.put_rule(**rule)
+    for run in found:
+        assert (run["state"], run["exit_code"], run["epoch"]) == ("SUCCEEDED", 0, 1)
+        assert len(dispatching.mails_about(run)) == 1
+
+
+def run_since(dispatching: Dispatching, workflow: str, began: str) -> Run | None:
+    """The first run of a workflow that was claimed since then, when it has ended."""
+    runs = [run for run in dispatching.ledger.runs(workflow=workflow) if run["claimed_at"] >= began]
+    return runs[-1] if runs and runs[-1]["state"] in FINISHED else None
 
 
 def test_a_script_that_takes_too_long_is_ended_with_its_children(dispatching: Dispatching) -> None:
@@ -270,11 +321,12 @@ def test_a_stopped_twin_is_started_and_the_backup_runs_it(dispatching: Dispatchi
 
     sagemaker.stop_notebook_instance(**twin)
     eventually(lambda: status() == "Stopped")
-    run = dispatching.end_of(dispatching.put_event(mark="asleep"))
-    assert (run["state"], run["epoch"]) == ("SUCCEEDED", 2)
+    events = [dispatching.put_event(mark="asleep"), dispatching.put_event("Notebook")]
+    for run in map(dispatching.end_of, events):
+        assert (run["state"], run["exit_code"], run["epoch"]) == ("SUCCEEDED", 0, 2)
+        assert len(dispatching.mails_about(run)) == 1
     assert status() == "InService"
     assert dispatching.effects("asleep") == 1
-    assert len(dispatching.mails_about(run)) == 1
 
 
 def put_into_ledger(dispatching: Dispatching, payload: dict[str, Any], *, heartbeat: bool) -> str:

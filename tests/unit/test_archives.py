@@ -38,3 +38,21 @@ def test_an_archive_is_never_empty(tmp_path: Path) -> None:
         archives.read_python_tree(tmp_path, "dispatch")
     with pytest.raises(TwinopsError, match="not installed"):
         archives.read_distribution("no-such-distribution", "nothing", below="python")
+
+
+def test_only_what_is_imported_goes_in_however_indirectly_or_late() -> None:
+    files = {
+        "dispatch/__init__.py": b"",
+        "dispatch/handler.py": b"from twinops import runs\nfrom .claims import claim_of\n",
+        "dispatch/claims.py": b"def claim_of():\n    import twinops.aws.late\n",
+        "twinops/__init__.py": b"",
+        "twinops/runs.py": b"from .errors import TwinopsError\n",
+        "twinops/errors.py": b"",
+        "twinops/aws/__init__.py": b"",
+        "twinops/aws/late.py": b"from ..names import deep\nfrom . import table\n",
+        "twinops/aws/table.py": b"import json, botocore\n",
+        "twinops/names/__init__.py": b"",
+        "twinops/names/deep.py": b"",
+        "twinops/rollout.py": b"",
+    }
+    assert set(archives.imported_by("dispatch", files)) == set(files) - {"twinops/rollout.py"}

@@ -25,8 +25,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from twinops import mails, runs
+from twinops.aws.clients import client
 from twinops.aws.ledger import Ledger, LedgerError
-from twinops.aws.session import client
 from twinops.errors import TwinopsError
 from twinops.metrics import RUN_DURATION, RUN_FAILED
 from twinops.names import Names
