@@ -108,7 +108,7 @@ bench-dispatch: setup-dev ## from an event to the first line of its script, besi
 	@python -m tests.bench.dispatch $(BENCH)
 
 lock: setup-dev ## renew the lock files from the *.in files
-	@for name in uv control dev peer emulator jupyter device; do \
+	@for name in uv control dev peer emulator jupyter jupyter1 device; do \
 		.cache/tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-emit-find-links --no-emit-index-url locks/$$name.in -o locks/$$name.txt || exit 1; done
 	@for file in workflows/requirements.in workflows/runner.in $(wildcard workflows/*/requirements.in); do \

@@ -3,6 +3,7 @@
     python3 -m sandbox.setup          what the demo needs
     python3 -m sandbox.setup --dev    that, and what tests and linters need
     python3 -m sandbox.setup --peer   what the demo needs, and the collections that `make bench-cloud` compares with
+    python3 -m sandbox.setup --old-jupyter   what the demo needs, and jupyter-server 1, with which tests are run as well
 
 Each environment is keyed by the digest of its lock file and marked complete by a file that is written last, so an
 interrupted set-up is simply run again. uv installs the environments (it is the fastest); where uv cannot be had or
@@ -18,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +55,7 @@ CONTROL = Environment("control: Ansible, boto3, signing, training", CLONE / ".ve
 DEV = Environment("control, tests and linters", CLONE / ".venv", CLONE / "locks/dev.txt")
 EMULATOR = Environment("AWS emulator", CACHE / "envs/emulator", CLONE / "locks/emulator.txt")
 JUPYTER = Environment("Jupyter of the twins", CACHE / "envs/jupyter", CLONE / "locks/jupyter.txt")
+OLD_JUPYTER = Environment("jupyter-server 1", CACHE / "envs/jupyter1", CLONE / "locks/jupyter1.txt")
 PEER = Environment("amazon.aws, plain and with mitogen", CACHE / "envs/peer", CLONE / "locks/peer.txt")
 WHEELS = Environment("wheels for the devices", CACHE / "wheels/device", CLONE / "locks/device.txt")
 
@@ -215,13 +218,13 @@ def ensure(environment: Environment, uv: Path | None) -> str | None:
     return f"  {environment.title} ({environment.path.relative_to(CLONE)}): {time.monotonic() - started:.0f} s"
 
 
-def set_up(*, dev: bool, peer: bool) -> None:
+def set_up(*, dev: bool, optional: Sequence[Environment] = ()) -> None:
     check_machine()
-    if not (dev or peer):
+    if not (dev or optional):
         load()  # a mistake in SANDBOX_* shows before minutes of set-up; tests and benchmarks have their own
     install_packages(missing_packages())
     control = DEV if dev or is_complete(DEV) else CONTROL
-    wanted = [control, EMULATOR, JUPYTER, WHEELS, *([PEER] if peer else [])]
+    wanted = [control, EMULATOR, JUPYTER, WHEELS, *optional]
     todo = [environment for environment in wanted if not is_complete(environment)]
     if not todo:
         return
@@ -237,9 +240,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m sandbox.setup", description=__doc__.splitlines()[0])
     parser.add_argument("--dev", action="store_true", help="also what tests and linters need")
     parser.add_argument("--peer", action="store_true", help="also what `make bench-cloud` compares with")
+    parser.add_argument(
+        "--old-jupyter", action="store_true", help="also jupyter-server 1, which tests then use as well"
+    )
     arguments = parser.parse_args()
+    chosen = {PEER: arguments.peer, OLD_JUPYTER: arguments.old_jupyter}
     try:
-        set_up(dev=arguments.dev, peer=arguments.peer)
+        set_up(dev=arguments.dev, optional=[environment for environment, wanted in chosen.items() if wanted])
     except (SetupError, SettingsError) as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1

@@ -1,10 +1,15 @@
-"""The doorbell at a real jupyter-server: the line is run once, by a job that outlives its terminal."""
+"""The doorbell at a real jupyter-server: the line is run once, by a job that outlives its terminal.
+
+With each version that is installed: 2 always, 1 after ``python -m sandbox.setup --old-jupyter``.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +21,9 @@ from dispatch.terminal import TerminalError
 from dispatch.transport import Transport
 from tests.unit.endpoint import CLONE, free_port, wait_for
 
-JUPYTER = CLONE / ".cache/envs/jupyter/bin/python"
+PYTHONS = {"1": CLONE / ".cache/envs/jupyter1/bin/python", "2": CLONE / ".cache/envs/jupyter/bin/python"}
+TOKENS = {"1": "--ServerApp.token=correct", "2": "--IdentityProvider.token=correct"}
+INSTALLED = [version for version, python in PYTHONS.items() if version == "2" or python.exists()]
 
 
 @dataclass(frozen=True)
@@ -32,16 +39,16 @@ class Server:
         return f"{self.url}/tree?token={self.token}"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=INSTALLED)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("jupyter")
     url = f"http://127.0.0.1:{free_port()}"
     options = {"ip": "127.0.0.1", "port": url.rpartition(":")[2], "port_retries": 0, "root_dir": home}
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            [JUPYTER, "-m", "jupyter_server", "--allow-root", "--no-browser"]
+            [PYTHONS[request.param], "-m", "jupyter_server", "--allow-root", "--no-browser", TOKENS[request.param]]
             + [f"--ServerApp.{name}={value}" for name, value in options.items()]
-            + ["--IdentityProvider.token=correct", "--ServerApp.terminado_settings=shell_command=['/bin/bash']"],
+            + ["--ServerApp.terminado_settings={'shell_command': ['/bin/bash']}"],
             env={"PATH": os.environ["PATH"], "HOME": str(home)}, cwd=home, stdout=log, stderr=log,
         )  # fmt: skip
     try:
@@ -57,6 +64,11 @@ def wait_until_there(file: Path) -> None:
     while not file.exists():
         assert time.monotonic() < deadline, f"{file} was not written"
         time.sleep(0.05)
+
+
+def test_it_is_the_version_that_it_is_said_to_be(server: Server, request: pytest.FixtureRequest) -> None:
+    with urllib.request.urlopen(f"{server.url}/api", timeout=10) as answer:  # noqa: S310 (loopback)
+        assert json.load(answer)["version"].startswith(f"{request.node.callspec.params['server']}.")
 
 
 def test_a_job_outlives_its_terminal(server: Server) -> None:

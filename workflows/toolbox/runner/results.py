@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from twinops.aws.session import CONFIG, session
+from twinops.aws.clients import CONFIG, session
 from twinops.errors import TwinopsError
 from twinops.metrics import of_run
 
