@@ -9,9 +9,20 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from twinops import spec_schema
-from twinops.spec import LONGEST_MISSING_H, OPTIONAL, REQUIRED
+from twinops.errors import SpecError
+from twinops.spec import (
+    EVENT_FIELDS,
+    EVENT_FILTERS,
+    LONGEST_MISSING_H,
+    OPTIONAL,
+    PARAMETER_TYPES,
+    REQUIRED,
+    parse_workflow,
+)
 
 CLONE = Path(__file__).parents[2]
 CASES = CLONE / "tests/plans/spec"
@@ -71,3 +82,49 @@ def test_missing_after_takes_exactly_an_hour_to_seven_days() -> None:
     hours = [f"{number}h" for number in range(1, LONGEST_MISSING_H + 1)]
     days = [f"{number}d" for number in range(1, LONGEST_MISSING_H // 24 + 1)]
     assert sorted(taken) == sorted(hours + days)
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-1, 3) | st.floats(0.1, 0.9) | st.sampled_from(["", "a", "26h"])
+NAMES = st.sampled_from(["a", "Days", *EVENT_FIELDS[:3], "$or", "type", "default"])
+ANYTHING = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=2))
+FILTERS = st.dictionaries(st.sampled_from([*EVENT_FILTERS, "starts"]), ANYTHING, min_size=1, max_size=2)
+CONDITIONS = st.lists(SCALARS | FILTERS, max_size=2)
+PATTERNS = st.recursive(
+    st.dictionaries(NAMES, CONDITIONS, max_size=2),
+    lambda inner: st.dictionaries(NAMES, CONDITIONS | inner | st.lists(inner, max_size=2), max_size=2),
+)
+KINDS = st.sampled_from([*PARAMETER_TYPES, "date"])
+PARAMETERS = st.dictionaries(NAMES, st.fixed_dictionaries({"type": KINDS, "default": SCALARS}) | ANYTHING, max_size=2)
+
+
+def mapping(**choices: list[object]) -> st.SearchStrategy[dict[str, object]]:
+    return st.fixed_dictionaries({}, optional={key: st.sampled_from(values) for key, values in choices.items()})
+
+
+CHANGES: dict[str, st.SearchStrategy[Any]] = {
+    "event": PATTERNS,
+    "parameters": PARAMETERS,
+    "environment": mapping(lock=["packages.txt", "a/b.txt", 1], python=["3.12"]),
+    "report": mapping(topic=["workflows", "alarms"], attach=["link", "none", None]),
+    "alarms": mapping(failed=[True, "no"], missing_after=["26h", "8d", "24h", 3], late=[True]),
+    "data_sources": st.lists(st.sampled_from(["plant", "Plant", "archive", 1]), max_size=3),
+    "entrypoint": st.sampled_from(["run.py", "notebook.ipynb", "main.sh"]),
+    "timeout_s": st.sampled_from([0, 1, 43200, 43201, 1.5, True]),
+    "engine": st.sampled_from(["twin", "airflow"]),
+}
+ONLY_PARSER = "expected more than the 24 h"
+
+
+@pytest.mark.parametrize("field", CHANGES)
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_whatever_is_written_parser_and_schema_say_the_same(field: str, data: st.DataObject) -> None:
+    spec = {**SMALLEST, field: data.draw(CHANGES[field] | ANYTHING)}
+    try:
+        parse_workflow(spec, "workflows/example/workflow.yml", {"run.py", "notebook.ipynb", "packages.txt"})
+    except SpecError as error:
+        assert all(mistake.startswith(f"workflows/example/workflow.yml: {field}") for mistake in error.mistakes)
+        if ONLY_PARSER not in str(error):
+            assert not VALIDATOR.is_valid(spec)
+    else:
+        assert not list(VALIDATOR.iter_errors(spec))
