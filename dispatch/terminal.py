@@ -30,6 +30,11 @@ _XSRF_COOKIE = "_xsrf"
 _XSRF_PAGES = ("/tree", "/api/kernelspecs", "/lab")
 """Pages that set the XSRF cookie, in classic Notebook, bare jupyter-server and JupyterLab."""
 
+_HINTS = {
+    0: ", no answer",
+    403: "; a bare Jupyter shows its login page to a presigned URL that has expired, and refuses what comes after it",
+    404: "; are terminals switched on on the twin?",
+}
 _PROMPT = re.compile(r"[$#%>❯➜] ?$")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_=>]|[\r\x07]")
 
@@ -211,5 +216,5 @@ def _terminal_name(body: str) -> str:
 
 def _expect(reply: Reply, what: str, *statuses: int) -> None:
     if reply.status not in statuses:
-        hint = {404: "; are terminals switched on on the twin?", 0: ", no answer"}.get(reply.status, "")
+        hint = _HINTS.get(reply.status, "")
         raise TerminalError(f"twin: {what}: expected HTTP {statuses[0]}, got {reply.status or 'nothing'}{hint}")

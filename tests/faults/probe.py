@@ -67,6 +67,7 @@ elif do == "disk":
             while True:
                 ballast.write(bytes(4096))
     except OSError as error:
-        print("the disk is full:", error, flush=True)
+        print("the disk is full:", error, "." * 5000, flush=True)
 interval(begin)
+count(f"{mark}.ends")
 sys.exit(amount if do == "exit" else 0)

@@ -1,4 +1,4 @@
-"""Faults inside ``run-once``: the harness puts this into the runner's environment as ``sitecustomize``. Tests only.
+"""Faults inside ``run-once``: a ``.pth`` file in the runner's environment imports this. Tests only.
 
 What goes wrong in an attempt is in ``<FOLDER>/runs/<run id>.<epoch>``, JSON: ``stop`` = [operation, n, before|after]:
 it is killed at that AWS call; ``skew_s`` = how far the twin's clock is ahead; ``heartbeat_s`` = pause between
@@ -22,28 +22,32 @@ def install(run_id: str, epoch: str) -> None:
     os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = (FOLDER / "ledger_url").read_text()
     file = FOLDER / "runs" / f"{run_id}.{epoch}"
     plan = json.loads(file.read_text()) if file.exists() else {}
-    _wrap_aws(plan.get("stop", ["", 0, ""]))
+    _wrap_aws(plan.get("stop", ["", 0, ""]), file.with_name(f"{file.name}.killed"))
     if "skew_s" in plan:
         _skew(plan["skew_s"])
     if "heartbeat_s" in plan:
         _hurry(plan["heartbeat_s"])
 
 
-def _wrap_aws(stop: list[Any]) -> None:
+def _wrap_aws(stop: list[Any], killed: Path) -> None:
     from botocore.client import BaseClient
 
     original, calls = BaseClient._make_api_call, Counter()
     operation, number, when = stop
 
+    def die() -> None:
+        killed.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
     def call(self: Any, name: str, request: Any) -> Any:
         calls[name] += 1
         due = (name, calls[name]) == (operation, number)
         if due and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         answer = original(self, name, request)
         _remember(self._request_signer._credentials.get_frozen_credentials().token)
         if due:
-            os.kill(os.getpid(), signal.SIGKILL)
+            die()
         return answer
 
     BaseClient._make_api_call = call

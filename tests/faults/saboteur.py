@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .doorbell import Doorbell
 from .transport import Transport
 
 FOLDER = Path(os.environ["FAULTS_FOLDER"])
+PAUSE_S = 8
 
 _faults: list[Mapping[str, Any]] = []
 
@@ -73,6 +75,8 @@ def _reach(step: str, when: str, transport: Transport | None = None) -> None:
             os.kill(fault.get("pid") or os.getpid(), signal.SIGKILL)
         elif fault["do"] == "drop" and transport is not None and transport._socket is not None:
             transport._socket.sock.shutdown(socket.SHUT_RDWR)
+        elif fault["do"] == "pause":
+            time.sleep(PAUSE_S)
         elif fault["do"] == "away":
             raise LedgerError(f"ledger: {step}: away, says the test")
 

@@ -1,7 +1,7 @@
 """What the tests of faults share: a deployed sandbox whose functions, twin and ledger can be made to fail from outside.
 
 Product code has no switches for this. Functions run ``saboteur.py`` as their handler; ``run-once`` loads
-``runner_saboteur.py`` as ``sitecustomize``; both reach the ledger through :class:`tests.faults.proxy.Proxy`.
+``runner_saboteur.py`` by a ``.pth`` file; both reach the ledger through :class:`tests.faults.proxy.Proxy`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -32,7 +33,10 @@ HERE = Path(__file__).parent
 END_WITHIN_S = 150
 """How long a run may take from its event to its end, with the retries of Lambda (which wait 1 s in the sandbox)."""
 
-RUN_ONCE_CONCURRENCY = 8
+DISPATCH_TIMEOUT_S = 20
+"""Instead of a minute, so that nobody waits for one here when a run does not answer."""
+
+CONCURRENT_FUNCTIONS = 8
 """How many of each function may run at once: two processors have enough to do with that."""
 
 SETTLED = runs.FINISHED | {runs.LOST}
@@ -60,6 +64,7 @@ class Faults:
         self.folder = folder
         self.sent: dict[str, str] = {}
         """Id -> mark of every run that a test asked for."""
+        self.mailed_twice: set[str] = set()
         for name in ("attempts", "counters", "runs"):
             (folder / name).mkdir()
         (folder / "secrets").touch()
@@ -86,7 +91,9 @@ class Faults:
             variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
             more = {"FAULTS_FOLDER": str(self.folder), "AWS_ENDPOINT_URL_DYNAMODB": self.proxy.url}
             self.configure(purpose, Handler=f"dispatch.saboteur.{purpose}", Environment={"Variables": variables | more})
-            functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=RUN_ONCE_CONCURRENCY)
+            if purpose == "dispatch":
+                self.configure(purpose, Timeout=DISPATCH_TIMEOUT_S)
+            functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=CONCURRENT_FUNCTIONS)
 
     def configure(self, purpose: str, **options: Any) -> None:
         """Change a function's configuration, as an administrator may."""
@@ -99,7 +106,8 @@ class Faults:
         lock = self.twinops / "code" / self.commit / "workflows/runner.txt"
         digest = subprocess.run(["sha256sum", lock], check=True, capture_output=True, text=True).stdout[:16]
         (packages,) = (self.twinops / "envs" / digest).glob("lib/python3*/site-packages")
-        (packages / "sitecustomize.py").write_text(source)
+        (packages / "runner_saboteur.py").write_text(source)
+        (packages / "runner_saboteur.pth").write_text("import runner_saboteur\n")  # by site, before the program
 
     # -- what happens ---------------------------------------------------------------------------------------------
 
@@ -175,6 +183,22 @@ class Faults:
         assert len(self.mails(run_id)) == 1
         return run
 
+    def end_of_repeated(self, run_id: str) -> Run:
+        """The same for a run that may be LOST, and repeated, before its end."""
+        self.reach(run_id, *runs.FINISHED)
+        return self.end(run_id)
+
+    def await_kill(self, run_id: str) -> None:
+        """Until the first run-once of a run has been killed at the step that was asked for."""
+        eventually((self.folder / "runs" / f"{run_id}.1.killed").exists, END_WITHIN_S)
+        eventually(lambda: not self.processes_of_twin("toolbox.run_once", run_id))
+
+    def scripts(self, run_id: str) -> list[int]:
+        """Ids of the processes of a run's script."""
+        return [
+            process.pid for process in processes.with_environment(f"TWINOPS_RUN={self.twinops}/runs/{run_id}/run.json")
+        ]
+
     def mails(self, run_id: str) -> list[str]:
         return [mail for mail in self.own.mails() if run_id in mail]
 
@@ -182,6 +206,21 @@ class Faults:
         """How often the script had its effect, or (``executions``) began."""
         file = self.folder / "counters" / f"{mark}.{what}"
         return file.stat().st_size if file.exists() else 0
+
+    def attempts(self, run_id: str, function: str) -> int:
+        """How often a function was called with the event of a run."""
+        file = self.folder / "attempts" / f"{self.run(run_id)['event_id']}.{function}"
+        return file.stat().st_size if file.exists() else 0
+
+    def said(self, function: str, run_id: str, outcome: str) -> int:
+        """How often a function logged an outcome of a run."""
+        pages = self.own.client("logs").get_paginator("filter_log_events")
+        messages = (
+            event["message"]
+            for page in pages.paginate(logGroupName=f"/aws/lambda/{NAMES.function(function)}")
+            for event in page["events"]
+        )
+        return sum(f'"run_id": "{run_id}", "outcome": "{outcome}"' in message for message in messages)
 
     def log(self, run: Run) -> list[str]:
         stream = {"logGroupName": run["log_group"], "logStreamName": run["log_stream"]}
@@ -210,27 +249,57 @@ class Faults:
         (pid,) = self.processes_of_twin("jupyter_identity.py")
         return pid
 
+    def jupyter_url(self) -> str:
+        """Where the twin's Jupyter listens."""
+        words = Path(f"/proc/{self.jupyter()}/cmdline").read_text().split("\0")
+        port = next(word.rpartition("=")[2] for word in words if word.startswith("--ServerApp.port="))
+        return f"http://127.0.0.1:{port}"
+
     @contextmanager
-    def jupyter_killed(self) -> Iterator[Callable[[], None]]:
-        """Kill the twin's Jupyter. What is given starts it again, as a notebook instance does; so does the end."""
+    def jupyter_killed(self) -> Iterator[None]:
+        """The twin has no Jupyter."""
+        start = self._start_again()
+        os.kill(self.jupyter(), signal.SIGKILL)
+        eventually(lambda: not self.processes_of_twin("jupyter_identity.py"))
+        try:
+            yield
+        finally:
+            start()
+
+    def _start_again(self) -> Callable[[], None]:
+        """What starts Jupyter as it runs now, unless it does; and waits until it answers."""
         pid = self.jupyter()
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
         pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
         environment = dict(pair.split("=", 1) for pair in pairs if pair)
         folder = Path(f"/proc/{pid}/cwd").readlink()
-        port = next(word.rpartition("=")[2] for word in words if word.startswith("--ServerApp.port="))
+        url = self.jupyter_url()
         log = self.own.settings.home / f"logs/notebook-{NAMES.twin('deployment')}.log"
 
         def start() -> None:
             if not self.processes_of_twin("jupyter_identity.py"):
-                processes.start(words, environment=environment, log=log, directory=folder)
-                eventually(lambda: answers(f"http://127.0.0.1:{port}/api"))
+                popen, _ = processes.start(words, environment=environment, log=log, directory=folder)
+                threading.Thread(target=popen.wait, daemon=True).start()  # reap it
+                eventually(lambda: answers(f"{url}/api"))
 
-        os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not self.processes_of_twin("jupyter_identity.py"))
+        return start
+
+    @contextmanager
+    def jupyter_restarted(self) -> Iterator[None]:
+        """As soon as the twin's Jupyter dies it is started again, as on a notebook instance."""
+        start, done = self._start_again(), threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.1):
+                start()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
         try:
-            yield start
+            yield
         finally:
+            done.set()
+            thread.join()
             start()
 
     @contextmanager

@@ -103,7 +103,7 @@ NOT_CREATED = {
         "expected an XSRF cookie",
     ),
     "terminals switched off": ([LOGIN, (NEW, Reply(404))], "new terminal: expected HTTP 200, got 404; are terminals"),
-    "XSRF refused": ([LOGIN, (NEW, Reply(403))], "new terminal: expected HTTP 200, got 403"),
+    "XSRF refused": ([LOGIN, (NEW, Reply(403))], "got 403; a bare Jupyter shows its login page"),
     "no JSON": ([LOGIN, (NEW, Reply(200, "<html>"))], 'expected JSON with a "name"'),
     "no name": ([LOGIN, (NEW, Reply(200, "{}"))], 'expected JSON with a "name"'),
     "a name that is none": ([LOGIN, (NEW, Reply(200, '{"name": 1}'))], 'expected JSON with a "name"'),

@@ -1,0 +1,40 @@
+"""The ledger is away, or throttles, while runs start, work and end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.proxy import AWAY, THROTTLED
+from tests.faults.support import Faults
+from tests.sandbox.support import eventually
+
+Outcome = Callable[[str, str], None]
+
+OUTAGE_S = int(os.environ.get("TWINOPS_OUTAGE_S", "15"))
+"""Two minutes in AWS, where Lambda waits a minute before it tries again; here it waits a second."""
+
+
+@pytest.mark.parametrize("mode", [AWAY, THROTTLED])
+def test_an_outage(faults: Faults, outcome: Outcome, mode: str) -> None:
+    def send(when: str, sleep_s: int = 0) -> str:
+        return faults.send(
+            faults.payload(f"{mode} {when}", "sleep", sleep_s, timeout_s=300, runner={"heartbeat_s": 0.5})
+        )
+
+    sent = {"during": send("during", OUTAGE_S + 15), "at the end": send("at the end", 4)}
+    for when in sent:
+        eventually(lambda when=when: faults.count(f"{mode} {when}") == 1)
+    sent["when it is rung for"] = send("when it is rung for")
+    eventually(lambda: faults.processes_of_twin("run-once", sent["when it is rung for"]))
+    with faults.outage(mode, for_s=OUTAGE_S):
+        sent["at the start"] = send("at the start")
+    for when, run_id in sent.items():
+        run = faults.end(run_id)
+        assert (run["state"], run["exit_code"]) == ("SUCCEEDED", 0)
+        assert faults.count(f"{mode} {when}", "executions") == 1
+        assert run["epoch"] == 1 or when in ("when it is rung for", "at the start")
+        what = "throttles" if mode == THROTTLED else "away"
+        outcome(f"ledger {what} {when} of a run", f"SUCCEEDED, epoch {run['epoch']}; 1 effect, 1 mail")
