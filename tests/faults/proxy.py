@@ -26,6 +26,8 @@ class Proxy:
     def __init__(self, target_port: int) -> None:
         self._target = ("127.0.0.1", target_port)
         self._mode = OPEN
+        self.refused = 0
+        """How many connections found it shut, since it was made."""
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -58,12 +60,14 @@ class Proxy:
             threading.Thread(target=self._serve, args=(visitor,), daemon=True).start()
 
     def _serve(self, visitor: socket.socket) -> None:
+        if self._mode == OPEN:
+            self._forward(visitor)
+            return
+        self.refused += 1
         if self._mode == AWAY:
             _cut(visitor)
-        elif self._mode == THROTTLED:
-            _throttle(visitor)
         else:
-            self._forward(visitor)
+            _throttle(visitor)
 
     def _forward(self, visitor: socket.socket) -> None:
         try:

@@ -24,17 +24,22 @@ def test_an_outage(faults: Faults, outcome: Outcome, mode: str) -> None:
             faults.payload(f"{mode} {when}", "sleep", sleep_s, timeout_s=300, runner={"heartbeat_s": 0.5})
         )
 
-    sent = {"during": send("during", OUTAGE_S + 15), "at the end": send("at the end", 4)}
+    sent = {
+        "while the script works": send("while the script works", OUTAGE_S + 15),
+        "at the end": send("at the end", 4),
+    }
     for when in sent:
         eventually(lambda when=when: faults.count(f"{mode} {when}") == 1)
     sent["when it is rung for"] = send("when it is rung for")
-    eventually(lambda: faults.processes_of_twin("run-once", sent["when it is rung for"]))
+    eventually(lambda: faults.processes_of_twin(sent["when it is rung for"]))
+    refused_before = faults.proxy.refused
     with faults.outage(mode, for_s=OUTAGE_S):
         sent["at the start"] = send("at the start")
+    assert faults.proxy.refused > refused_before + 10, "everybody found it shut, again and again"
     for when, run_id in sent.items():
         run = faults.end(run_id)
         assert (run["state"], run["exit_code"]) == ("SUCCEEDED", 0)
         assert faults.count(f"{mode} {when}", "executions") == 1
         assert run["epoch"] == 1 or when in ("when it is rung for", "at the start")
         what = "throttles" if mode == THROTTLED else "away"
-        outcome(f"ledger {what} {when} of a run", f"SUCCEEDED, epoch {run['epoch']}; 1 effect, 1 mail")
+        outcome(f"ledger {what} {when}", f"SUCCEEDED, epoch {run['epoch']}; 1 effect, 1 mail")
