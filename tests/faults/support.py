@@ -6,10 +6,10 @@ Product code has no switches for this. Functions run ``saboteur.py`` as their ha
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
-import subprocess
 import threading
 import time
 import urllib.request
@@ -100,14 +100,16 @@ class Faults:
         self.own.client("lambda").update_function_configuration(FunctionName=NAMES.function(purpose), **options)
 
     def _sabotage_runner(self) -> None:
-        log = self.twinops / "log/prepare.log"
-        eventually(lambda: len(log.read_text().split("envs/")) > 2, 300)  # both environments are built
+        eventually(lambda: all(self._environment(lock).is_dir() for lock in ("runner.txt", "requirements.txt")), 300)
         source = (HERE / "runner_saboteur.py").read_text().replace("@FOLDER@", str(self.folder))
-        lock = self.twinops / "code" / self.commit / "workflows/runner.txt"
-        digest = subprocess.run(["sha256sum", lock], check=True, capture_output=True, text=True).stdout[:16]
-        (packages,) = (self.twinops / "envs" / digest).glob("lib/python3*/site-packages")
+        (packages,) = self._environment("runner.txt").glob("lib/python3*/site-packages")
         (packages / "runner_saboteur.py").write_text(source)
         (packages / "runner_saboteur.pth").write_text("import runner_saboteur\n")  # by site, before the program
+
+    def _environment(self, lock: str) -> Path:
+        """Where the twin builds the environment of a lock."""
+        content = (self.dispatching.repository / "workflows" / lock).read_bytes()
+        return self.twinops / "envs" / hashlib.sha256(content).hexdigest()[:16]
 
     # -- what happens ---------------------------------------------------------------------------------------------
 

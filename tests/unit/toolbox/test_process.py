@@ -113,6 +113,8 @@ def test_what_has_the_mark_is_ended_in_whatever_session(tmp_path: Path) -> None:
     another = subprocess.Popen(["sleep", "60"], env={**environment, "TWINOPS_RUN": f"{tmp_path}2"})
     script = (
         "import subprocess, pathlib\n"
+        f"state = pathlib.Path('/proc/{earlier.pid}/stat').read_text().rpartition(')')[2].split()[0]\n"
+        "pathlib.Path('earlier').write_text(state)\n"
         "child = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
         "pathlib.Path('child').write_text(str(child.pid))"
     )
@@ -124,6 +126,7 @@ def test_what_has_the_mark_is_ended_in_whatever_session(tmp_path: Path) -> None:
         assert ended.exit_code == 0
         assert ended.duration_s < 8, "it holds the pipe open, but not the run"
         assert gone(int((tmp_path / "child").read_text()))
+        assert (tmp_path / "earlier").read_text() == "Z", "it had been ended before the program began"
         assert earlier.wait(5) == -9
         assert another.poll() is None
     finally:
