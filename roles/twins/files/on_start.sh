@@ -190,11 +190,13 @@ SH
 
 put bin/prepare 755 <<'SH'
 #!/bin/sh
-# prepare REF: builds ahead what the first run of a commit would have to wait for.
+# prepare REF: builds ahead what the first run of a commit would have to wait for, and clears away what nobody uses.
+# Prints the environments.
 set -eu
 home=$(cd "$(dirname "$0")/.." && pwd)
 code=$("$home/bin/checkout" "$1")
 runner=$("$home/bin/environment" "$code/workflows/runner.txt")
+echo "$runner"
 TWINOPS_HOME="$home" PYTHONPATH="$code/workflows:$code/module_utils" "$runner/bin/python" -m toolbox.runner.housekeeping ||
     echo "prepare: nothing was cleared away, see above" >&2
 result=0
