@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -133,7 +134,7 @@ class Twin:
 
     def deploy(self) -> None:
         """The cloud with its twins, the environments of runs, and the function that measures the floor."""
-        repository = self.settings.home / "repository"
+        repository = self._repository
         make_repository(repository, workflows())
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SANDBOX_"))},
@@ -149,8 +150,7 @@ class Twin:
         if done.returncode:
             raise BenchError(f"playbooks/cloud.yml exited with {done.returncode}\n{done.stdout[-3000:]}")
         self.client("events").disable_rule(Name=NAMES.watchdog_rule)  # its calls are not those of a run
-        log = self.home / "SageMaker/twinops/log/prepare.log"
-        until(lambda: log.exists() and log.read_text().count("/envs/") == 2, "environments of runs", within_s=600)
+        until(self.python.is_file, "environment of runs", within_s=300)
         self._make_floor_function()
 
     def _make_floor_function(self) -> None:
@@ -200,15 +200,15 @@ class Twin:
             raise BenchError(f"bench-floor: {answer['Payload'].read().decode()}")
         return took_s
 
-    @cached_property
+    @property
     def python(self) -> Path:
-        """The Python that workflows run in."""
-        environments = [line for line in self._prepared if "/envs/" in line]
-        return Path(environments[-1]) / "bin/python"
+        """The Python that workflows run in, of the environment that the twin builds last of those it needs."""
+        lock = (self._repository / "workflows/requirements.txt").read_bytes()
+        return self.home / "SageMaker/twinops/envs" / hashlib.sha256(lock).hexdigest()[:16] / "bin/python"
 
     @property
-    def _prepared(self) -> list[str]:
-        return (self.home / "SageMaker/twinops/log/prepare.log").read_text().splitlines()
+    def _repository(self) -> Path:
+        return self.settings.home / "repository"
 
     def papermill(self) -> float:
         """Seconds to the first cell of the notebook, executed by papermill without twinops."""
