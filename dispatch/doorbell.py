@@ -25,8 +25,8 @@ RESERVE_S = 4
 RING_S = 20
 """What is left of the backup's time, at least, for ringing once the twin is in service."""
 
-FIRST_LOOK_S = 0.5
-"""How long a run that is rung for may take to start before the ledger is asked for the first time."""
+FIRST_LOOK_S = 1.0
+"""When the ledger is first asked whether a run that was rung for has started: on a busy twin that takes a second."""
 
 STARTING = ("Pending", "Updating", "Stopping", "Stopped")
 """States of a twin that is in service before long, once it has been told to start."""
