@@ -21,8 +21,8 @@ NETWORK_TYPES = (
 )
 NETWORK_LISTINGS = (
     *("DescribeAddresses", "DescribeInternetGateways", "DescribeManagedPrefixLists"),
-    *("DescribeNatGateways", "DescribeRouteTables", "DescribeSecurityGroups", "DescribeSubnets"),
-    *("DescribeVpcEndpoints", "DescribeVpcs"),
+    *("DescribeNatGateways", "DescribeNetworkInterfaces", "DescribeRouteTables", "DescribeSecurityGroups"),
+    *("DescribeSubnets", "DescribeVpcEndpoints", "DescribeVpcs"),
 )
 NETWORK_CREATIONS = (
     *("AllocateAddress", "CreateInternetGateway", "CreateNatGateway", "CreateRouteTable", "CreateSecurityGroup"),
@@ -228,7 +228,7 @@ def twins(scope: Scope) -> list[Statement]:
         # SageMaker connects a twin to the VPC in the name of who makes it. Its interface has no tags when it is made.
         allow(
             "ConnectTwins",
-            ["ec2:CreateNetworkInterface"],
+            ["ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface"],
             [scope.arn("ec2", f"{each}/*") for each in ("network-interface", "security-group", "subnet")],
             {"StringEqualsIfExists": _has_our_tag(scope)["StringEquals"]},
         ),
@@ -253,7 +253,7 @@ def workflows(scope: Scope) -> list[Statement]:
         allow(
             "KeepFunctions",
             _of("lambda", "AddPermission", "CreateFunction", "DeleteFunction", "GetFunction")
-            + _of("lambda", "GetFunctionConfiguration", "GetFunctionEventInvokeConfig", "GetPolicy")
+            + _of("lambda", "GetFunctionConfiguration", "GetFunctionEventInvokeConfig", "GetPolicy", "ListTags")
             + _of("lambda", "PutFunctionEventInvokeConfig", "RemovePermission", "TagResource")
             + _of("lambda", "UpdateFunctionCode", "UpdateFunctionConfiguration"),
             [scope.arn("lambda", f"function:{prefix}*")],

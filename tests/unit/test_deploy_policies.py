@@ -52,6 +52,9 @@ WITH_TAGS = {
 # What AWS asks for besides the calls: what a waiter calls, roles that services take over, a layer that a function uses,
 # the difference between "is not there" and "you may not know", and the calls of playbooks/edge.yml.
 BESIDES = {
+    "lambda:ListTags",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
     "iam:PassRole",
     "route53:AssociateVPCWithHostedZone",
     "ec2:CreateNetworkInterface",
@@ -93,7 +96,7 @@ def needed() -> dict[str, set[str]]:
         if name not in ONLY_BOOTSTRAP
     }
     found["(shared)"] = {
-        *calls(AWS / "owned.py", ("resourcegroupstaggingapi",)),
+        *calls(AWS / "session.py", ("resourcegroupstaggingapi",)),
         *calls(AWS / "kinds/authorization.py", ("iam",)),
         *calls(AWS / "ec2.py", ("ec2",)),
     }

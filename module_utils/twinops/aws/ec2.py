@@ -35,6 +35,7 @@ _MISSING = (
     "InvalidSubnetID.NotFound",
     "InvalidAllocationID.NotFound",
     "NatGatewayNotFound",
+    "InvalidNatGatewayID.NotFound",
     "InvalidRouteTableID.NotFound",
     "InvalidGroup.NotFound",
     "InvalidVpcEndpointId.NotFound",

@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from .. import desired as parts_of_cloud
 from ..errors import TwinopsError
+from ..names import ENVIRONMENT_TAG
 from ..plan import CREATE, DELETE, Change, Key, Observed, diff, plan
 from ..resources import KINDS as RESOURCES
 from ..resources import Resource, made_before, removed_before
@@ -53,6 +55,8 @@ from .owned import Owned, owned
 from .session import Aws, explain, in_order
 
 READ_BACK_PAUSE_S = 1.0
+
+_ALL_OF_CLOUD = set(parts_of_cloud.PARTS) - {parts_of_cloud.BOOTSTRAP}
 
 
 class Kind(Protocol):
@@ -147,7 +151,7 @@ def reconcile(
     surplus = [each for each in _owned(aws, extent.parts) if each.key not in keys]
     observed = observe(aws, keys | {each.key for each in surplus})
     orphans = [each.key for each in surplus if not each.workflow and each.key in observed]
-    prunable = [key for key in orphans if extent.prune and not RESOURCES[key[0]].data]
+    prunable = [key for key in orphans if extent.prune and RESOURCES[key[0]].may_be_pruned()]
     outdated = [each.key for each in surplus if each.workflow] + prunable
     changes = plan(wanted, observed, absent=outdated)
     result = _carry_out(aws, changes, observed, keys, apply=apply, wait_timeout_s=wait_timeout_s)
@@ -167,7 +171,7 @@ def remove(
     Kinds that hold data are kept, and listed as ``kept``, except ``with_data``.
     """
     keys = {(resource.kind, resource.name) for resource in unwanted} | {each.key for each in _owned(aws, extent.parts)}
-    observed = observe(aws, keys)
+    observed = {key: found for key, found in observe(aws, keys).items() if _is_of(aws.scope.env, found.resource)}
     kept = {key for key in observed if RESOURCES[key[0]].data and not with_data}
     changes = plan((), observed, absent=sorted(keys - kept))
     result = _carry_out(aws, changes, {}, set(), apply=apply, wait_timeout_s=0)
@@ -196,6 +200,11 @@ def observe(aws: Aws, keys: Iterable[Key]) -> dict[Key, Observed]:
     return {key: found for part in aws.each(observe_kind, names) for key, found in part.items()}
 
 
+def _is_of(env: str, resource: Resource) -> bool:
+    """Whether no other environment has it, which may be so of what an account has only once."""
+    return resource.tags.get(ENVIRONMENT_TAG, env) == env
+
+
 def _owned(aws: Aws, parts: Collection[str]) -> list[Owned]:
     """What carries our tags, or, where there are none, our names, and belongs to one of ``parts``."""
     if not parts:
@@ -207,7 +216,9 @@ def _owned(aws: Aws, parts: Collection[str]) -> list[Owned]:
         listings = aws.each(lambda read: read(aws), [owned, *(kind.list_owned for kind in asked)])
     except (BotoCoreError, ClientError) as error:
         raise explain(error, f"what twinops owns in {aws.scope.env}") from error
-    return [each for listing in listings for each in listing if not each.part or each.part in parts]
+    # What has lost the tag of its part may be anybody's: only who looks at all of them can say that it is nobody's.
+    known = {*parts, ""} if set(parts) >= _ALL_OF_CLOUD else set(parts)
+    return [each for listing in listings for each in listing if each.part in known]
 
 
 def _carry_out(
@@ -251,6 +262,7 @@ def _apply(aws: Aws, changes: Sequence[Change]) -> None:
     def apply_kind(changes_of_kind: Sequence[Change]) -> None:
         aws.each(apply_one, changes_of_kind, workers=KINDS[changes_of_kind[0].kind].WORKERS)
 
+    errors = []
     for is_deletion in (True, False):
         stage: dict[str, list[Change]] = {}
         for change in changes:
@@ -259,9 +271,11 @@ def _apply(aws: Aws, changes: Sequence[Change]) -> None:
         try:
             in_order(apply_kind, stage, removed_before if is_deletion else made_before)
         except TwinopsError as error:
-            raise ApplyError(str(error), done) from error
+            errors.append(str(error))
         finally:
             aws.forget()
+    if errors:
+        raise ApplyError("\n".join(errors), done)
 
 
 def _read_back(

@@ -103,9 +103,11 @@ class Aws:
         with self._lock:
             reading = self._reading.setdefault(what, threading.Lock())
         with reading:
-            if what not in self._known:
-                self._known[what] = read()
-        return cast(Result, self._known[what])
+            if what in self._known:
+                answer = self._known[what]
+            else:
+                answer = self._known[what] = read()
+        return cast(Result, answer)  # also when another thread has it forgotten by now
 
     def forget(self, *what: str) -> None:
         """Let the next :meth:`once` of ``what`` (default: of everything) ask again, because something was changed."""

@@ -16,7 +16,20 @@ from ..resources import Resource
 from . import airflow, bootstrap, data_access, env, network, notifications, observability, storage, twins, workflows
 from .common import WORKFLOW_TAG, DispatchCode, Estate, Options
 
-__all__ = ["OPTIONS", "PARTS", "WORKFLOW_TAG", "DispatchCode", "Estate", "Options", "belonging_to", "resources"]
+__all__ = [
+    "BOOTSTRAP",
+    "OPTIONS",
+    "PARTS",
+    "WORKFLOW_TAG",
+    "DispatchCode",
+    "Estate",
+    "Options",
+    "belonging_to",
+    "resources",
+]
+
+BOOTSTRAP = bootstrap.PART
+"""What the administrator of an account makes; all other parts are the environment that is deployed."""
 
 _PARTS = (bootstrap, env, network, storage, data_access, notifications, observability, twins, airflow, workflows)
 

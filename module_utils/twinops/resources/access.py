@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from ..names import OWNER, OWNER_TAG
 from .base import Json, Resource
 
 
@@ -19,6 +20,11 @@ class OidcProvider(Resource):
     kind: ClassVar[str] = "oidc_provider"
 
     audiences: tuple[str, ...]
+
+    def obstacle(self, name: str, observed: Resource) -> str:
+        """An account has one provider for an issuer. One that others made has their audiences, which must stay."""
+        theirs = name == "audiences" and observed.tags.get(OWNER_TAG) != OWNER
+        return "somebody else made it: set manage_provider: false" if theirs else super().obstacle(name, observed)
 
 
 @dataclass(frozen=True)

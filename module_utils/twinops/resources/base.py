@@ -70,7 +70,9 @@ class Resource:
     taggable: ClassVar[bool] = True
     """Whether AWS can tag it. What it cannot is ours by its name alone."""
     data: ClassVar[bool] = False
-    """Whether removing it loses what people or machines have stored in it."""
+    """Whether removing it loses what people or machines have stored in it: it stays, also when all else is removed."""
+    keeps_work: ClassVar[bool] = False
+    """Whether people may have work on it that is nowhere else: it goes with its environment, but is never pruned."""
 
     name: str
     tags: Mapping[str, str]
@@ -85,6 +87,11 @@ class Resource:
         if field_name == "tags":
             return any(observed.tags.get(key) != value for key, value in self.tags.items())
         return bool(getattr(self, field_name) != getattr(observed, field_name))
+
+    @classmethod
+    def may_be_pruned(cls) -> bool:
+        """Whether one that is not declared any more may go while its environment stays."""
+        return not (cls.data or cls.keeps_work)
 
     def obstacle(self, field_name: str, observed: Resource) -> str:
         """Why AWS cannot make ``observed`` what ``self`` says in this field; empty if it can."""

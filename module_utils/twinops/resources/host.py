@@ -28,6 +28,7 @@ class Instance(Resource):
     """
 
     kind: ClassVar[str] = "instance"
+    keeps_work: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("instance_profile", "route_table", "security_rules", "vpc_endpoint")
     immutable: ClassVar[frozenset[str]] = frozenset({"subnet", "public_address", "volume_encrypted"})
     changed_while_stopped: ClassVar[frozenset[str]] = frozenset({"instance_type", "volume_size_gb"})

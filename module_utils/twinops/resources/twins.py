@@ -26,6 +26,7 @@ class Notebook(Resource):
     """
 
     kind: ClassVar[str] = "notebook"
+    keeps_work: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("role", "lifecycle_config", "route_table", "security_rules", "vpc_endpoint")
     immutable: ClassVar[frozenset[str]] = frozenset({"subnet", "security_groups", "direct_internet_access"})
     changed_while_stopped: ClassVar[frozenset[str]] = frozenset(

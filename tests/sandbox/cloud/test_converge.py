@@ -167,3 +167,20 @@ def test_a_twin_whose_script_fails_is_an_error_that_says_why(production: Environ
     mended = production.resources("env", "twins", twins=only)
     assert production.reconcile(mended)["conditions"] == [{"type": "Ready", "status": True, "reason": "AsDeclared"}]
     production.remove(mended)
+
+
+def test_what_lost_the_tag_of_its_part_is_no_business_of_another_part(
+    production: Environment, aws: Callable[[str], Any]
+) -> None:
+    """Else a run with --tags storage would delete the log of a workflow, without anybody having said prune."""
+    everything = production.resources()
+    logs, storage = production.resources("workflows"), production.resources("storage")
+    production.reconcile(everything)
+    name = next(each.name for each in logs if each.kind == "log_group")
+    arn = production.scope.arn("logs", f"log-group:{name}")
+    aws("logs").untag_resource(resourceArn=arn, tagKeys=["twinops:part"])
+    of_one_part = production.reconcile(storage, parts=("storage",), prune=True)
+    assert (of_one_part["changes"], of_one_part["orphans"]) == ([], [])
+    (change,) = production.reconcile(everything)["changes"]
+    assert (change["kind"], change["name"], change["fields"]) == ("log_group", name, ["tags"])
+    production.remove(everything)

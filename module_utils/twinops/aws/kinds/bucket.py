@@ -34,7 +34,9 @@ def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
 
 def _observe(aws: Aws, name: str) -> Observed | None:
     s3 = aws.client("s3")
-    versioning = absent_as_none(s3.get_bucket_versioning, *_MISSING, Bucket=name)
+    # Names are global, and ours can be guessed: what somebody else made first must not be taken for ours.
+    owner = {"ExpectedBucketOwner": aws.scope.account}
+    versioning = absent_as_none(s3.get_bucket_versioning, *_MISSING, Bucket=name, **owner)
     if versioning is None:
         return None
     encryption, master_key = _encryption(s3, name)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from ...plan import Change, Observed
 from ...resources import Function
+from ..owned import tags as tags_of
 from ..session import Aws, absent_as_none, until_accepted
 from . import layer
 
@@ -43,7 +44,8 @@ def _describe(aws: Aws, name: str) -> dict[str, Any] | None:
     policy = absent_as_none(functions.get_policy, _MISSING, FunctionName=name)
     return {
         "configuration": answer["Configuration"],
-        "tags": answer.get("Tags", {}),
+        # The answer has them only for who may lambda:ListTags.
+        "tags": tags_of(aws, answer["Configuration"]["FunctionArn"], lambda: answer.get("Tags", {})),
         "invocation": invocation or {},
         "permissions": json.loads(policy["Policy"])["Statement"] if policy else [],
     }

@@ -18,7 +18,7 @@ from ...policies import canonical
 from ...resources import Key
 from ..owned import arns_of
 from ..owned import tags as tags_of
-from ..session import Aws, absent_as_none
+from ..session import Aws, absent_as_none, until_accepted
 from .tags import as_pairs, from_pairs
 
 SERVICES = ("kms",)
@@ -26,6 +26,10 @@ WORKERS = 1
 READ_BACK = False
 
 DELETION_WAITS_DAYS = 7  # the shortest that AWS offers
+
+KNOWN_WITHIN_S = 300.0
+"""KMS is eventually consistent: what it authorises by tags may lag so long behind (KMS developer guide, "ABAC")."""
+_NOT_KNOWN_YET = ("NotFoundException", "AccessDeniedException")
 
 _PENDING_DELETION = "PendingDeletion"
 _MISSING = ("NotFoundException",)
@@ -77,8 +81,9 @@ def create(aws: Aws, change: Change) -> None:
     made = kms.create_key(
         Description=key.description, Policy=json.dumps(key.policy), Tags=as_pairs(key.tags, **_PAIRS)
     )["KeyMetadata"]
-    _set_rotation(kms, made["KeyId"], key)
-    kms.create_alias(AliasName=f"alias/{key.name}", TargetKeyId=made["KeyId"])
+    until_accepted(lambda: _set_rotation(kms, made["KeyId"], key), _NOT_KNOWN_YET, KNOWN_WITHIN_S)
+    alias = {"AliasName": f"alias/{key.name}", "TargetKeyId": made["KeyId"]}
+    until_accepted(lambda: kms.create_alias(**alias), _NOT_KNOWN_YET, KNOWN_WITHIN_S)
     aws.forget(_memory(key.name))
 
 

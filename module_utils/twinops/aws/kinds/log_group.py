@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import cast
 
-from ...names import OWNER
 from ...plan import Change, Observed
 from ...resources import LogGroup
 from ..owned import tags as tags_of
@@ -20,10 +19,19 @@ _MISSING = "ResourceNotFoundException"
 
 
 def observe(aws: Aws, names: Collection[str]) -> dict[str, Observed]:
-    """One listing for all: those of functions and those of workflows have no more in common than our name."""
-    in_one_folder = len({name.split("/")[1] for name in names}) == 1
-    narrowed = {"logGroupNamePrefix": common_prefix(names)} if in_one_folder else {"logGroupNamePattern": OWNER}
-    found = [(name, days) for name, days in _retentions(aws, narrowed).items() if name in names]
+    """One listing for all below the same folder (/aws/lambda, /twinops/<env>).
+
+    One for all together, by ``logGroupNamePattern``, would not do: AWS leaves the retention out of its answer.
+    """
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        folders.setdefault(name.split("/")[1], []).append(name)
+    found = [
+        (name, days)
+        for members in folders.values()
+        for name, days in _retentions(aws, common_prefix(members)).items()
+        if name in names
+    ]
     own = aws.each(lambda group: tags_of(aws, _arn(aws, group[0]), lambda: _tags(aws, group[0])), found)
     return {name: Observed(LogGroup(name, its, days)) for (name, days), its in zip(found, own)}
 
@@ -50,9 +58,9 @@ def delete(aws: Aws, change: Change) -> None:
     absent_as_none(aws.client("logs").delete_log_group, _MISSING, logGroupName=change.name)
 
 
-def _retentions(aws: Aws, narrowed: Mapping[str, str]) -> dict[str, int]:
-    """Name -> days for every group of the listing; 0 means for ever."""
-    pages = aws.client("logs").get_paginator("describe_log_groups").paginate(**narrowed)
+def _retentions(aws: Aws, prefix: str) -> dict[str, int]:
+    """Name -> days for every group below ``prefix``; 0 means for ever."""
+    pages = aws.client("logs").get_paginator("describe_log_groups").paginate(logGroupNamePrefix=prefix)
     groups = (group for page in pages for group in page["logGroups"])
     return {group["logGroupName"]: group.get("retentionInDays", 0) for group in groups}
 

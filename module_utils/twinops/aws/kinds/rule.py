@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
+from ...errors import TwinopsError
 from ...plan import Change, Observed
 from ...resources import Rule
 from ..owned import tags as tags_of
@@ -65,7 +67,7 @@ def update(aws: Aws, change: Change) -> None:
     if fields & {"target", "input_paths", "input_template", "dead_letters"}:
         strangers = [each for each in observed.handles["target_ids"] if each != TARGET_ID]
         if strangers:
-            aws.client("events").remove_targets(Rule=rule.name, Ids=strangers)
+            _all_entries(aws.client("events").remove_targets, Rule=rule.name, Ids=strangers)
         _put_target(aws, rule)
     if "tags" in fields:
         aws.client("events").tag_resource(ResourceARN=observed.handles["arn"], Tags=as_pairs(rule.tags))
@@ -74,7 +76,7 @@ def update(aws: Aws, change: Change) -> None:
 def delete(aws: Aws, change: Change) -> None:
     events, targets = aws.client("events"), cast(Observed, change.observed).handles["target_ids"]
     if targets:
-        absent_as_none(events.remove_targets, _MISSING, Rule=change.name, Ids=targets)
+        absent_as_none(lambda: _all_entries(events.remove_targets, Rule=change.name, Ids=targets), _MISSING)
     absent_as_none(events.delete_rule, _MISSING, Name=change.name)
 
 
@@ -106,4 +108,19 @@ def _put_target(aws: Aws, rule: Rule) -> None:
         "InputTransformer": transformer,
         "DeadLetterConfig": {"Arn": rule.dead_letters},
     }
-    aws.client("events").put_targets(Rule=rule.name, Targets=[target])
+    _all_entries(aws.client("events").put_targets, Rule=rule.name, Targets=[target])
+
+
+def _all_entries(call: Callable[..., dict[str, Any]], **request: Any) -> None:
+    """Repeat a call that EventBridge answers with 200 though some of its entries failed ("too many at the same time").
+
+    Raises TwinopsError when they still do.
+    """
+    for pause_s in (0.5, 2, 5, None):
+        failed = call(**request).get("FailedEntries", [])
+        if not failed:
+            return
+        if pause_s is None:
+            why = ", ".join(f"{each.get('ErrorCode')}: {each.get('ErrorMessage')}" for each in failed)
+            raise TwinopsError(f"rule {request['Rule']}: targets: {why}; rerun")
+        time.sleep(pause_s)
