@@ -27,7 +27,7 @@ def test_each_run_was_mailed_once_and_had_its_effect_once(faults: Faults, outcom
 def test_no_secret_is_in_any_log(faults: Faults, outcome: Outcome) -> None:
     run_id = next(iter(faults.sent), None) or faults.send(faults.payload("alone"))
     faults.end(run_id)
-    secrets = {line.strip('"') for line in (faults.folder / "secrets").read_text().splitlines()}
+    secrets = {line.strip('"').rstrip("=") for line in (faults.folder / "secrets").read_text().splitlines()}
     secrets = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
     assert len(secrets) > 3, "a link's token, cookies and session tokens were seen"
     texts = dict(everything_written(faults))
@@ -36,9 +36,14 @@ def test_no_secret_is_in_any_log(faults: Faults, outcome: Outcome) -> None:
     for kind in ("CloudWatch", "ledger", "mail", "twin"):
         found = any(run_id in text for name, text in texts.items() if name.startswith(kind))
         assert found, f"{kind}: expected to find what is there"
-    leaks = [name for name, text in texts.items() for secret in (*secrets, "authToken=") if secret in text]
+    leaks = [name for name, text in texts.items() for secret in (*secrets, "authToken=") if secret in uncensored(text)]
     assert leaks == []
     outcome("all logs searched afterwards", f"none of {len(secrets)} links, cookies and tokens in {len(texts)} texts")
+
+
+def uncensored(text: str) -> str:
+    """A text without the places where Jupyter has blotted out a link's token itself."""
+    return text.replace("authToken=[secret]", "")
 
 
 def everything_written(faults: Faults) -> Iterator[tuple[str, str]]:
