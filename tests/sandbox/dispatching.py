@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +38,17 @@ class Dispatching:
         self, name: str, *variables: str, ok: bool = True, acting_as: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a playbook to its end, with the account's root keys or those of one of our roles."""
-        rights = [json.dumps({"aws_environment": self._keys_of(acting_as)})] if acting_as else []
-        process = self.start_playbook(name, *variables, *rights)
+        process = self.start_playbook(name, *variables, acting_as=acting_as)
         output, _ = process.communicate(timeout=400)
         assert (process.returncode == 0) == ok, output[-6000:]
         return subprocess.CompletedProcess(process.args, process.returncode, output)
 
-    def start_playbook(self, name: str, *variables: str) -> subprocess.Popen[str]:
+    def start_playbook(self, name: str, *variables: str, acting_as: str = "") -> subprocess.Popen[str]:
         """Start a playbook as a terminal does: in a process group of its own. Standard error is in its output."""
+        rights = [json.dumps({"aws_environment": self._keys_of(acting_as)})] if acting_as else []
         return subprocess.Popen(
             [Path(sys.executable).with_name("ansible-playbook"), f"playbooks/{name}.yml", "-l", "sandbox"]
-            + [word for variable in variables for word in ("-e", variable)],
+            + [word for variable in (*variables, *rights) for word in ("-e", variable)],
             cwd=CLONE, env=self.own.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
         )  # fmt: skip
@@ -62,6 +63,26 @@ class Dispatching:
             "AWS_DEFAULT_REGION": REGION,
             "AWS_ENDPOINT_URL": self.own.settings.endpoint_url,
         }
+
+    @contextmanager
+    def at_work(self, mark: str) -> Iterator[str]:
+        """A probe that is at work until the body ends, however slow this machine is; its event."""
+        hold = self.home / f"hold-{mark}"
+        hold.touch()
+        try:
+            payload = {**self.payload(mark=mark), "timeout_s": 120}
+            assert self.invoke("dispatch", payload)["outcome"] == "started"
+            eventually(lambda: self.effects(mark))
+            yield payload["event_id"]
+        finally:
+            hold.unlink()
+
+    def queued(self, event_id: str) -> Run:
+        """The run of an event, once it waits for its turn."""
+        run: Run = eventually(
+            lambda: found if (found := self.run_of(event_id)) and found["state"] == "QUEUED" else None
+        )
+        return run
 
     def put_event(self, what: str = "Probe", **parameters: Any) -> str:
         """Request a probe (or a notebook); the event's id."""
