@@ -44,12 +44,15 @@ class Dispatching:
         return subprocess.CompletedProcess(process.args, process.returncode, output)
 
     def start_playbook(self, name: str, *variables: str, acting_as: str = "") -> subprocess.Popen[str]:
-        """Start a playbook as a terminal does: in a process group of its own. Standard error is in its output."""
+        """Start a playbook as a terminal does: in a process group of its own. Standard error is in its output.
+
+        What it prints comes at once, as on a terminal; into a pipe Python would keep it back.
+        """
         rights = [json.dumps({"aws_environment": self._keys_of(acting_as)})] if acting_as else []
         return subprocess.Popen(
             [Path(sys.executable).with_name("ansible-playbook"), f"playbooks/{name}.yml", "-l", "sandbox"]
             + [word for variable in (*variables, *rights) for word in ("-e", variable)],
-            cwd=CLONE, env=self.own.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=CLONE, env={**self.own.environment, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
         )  # fmt: skip
 

@@ -477,7 +477,8 @@ def test_a_run_that_waits_is_followed_to_its_end_with_the_rights_of_an_engineer(
         following = dispatching.start_playbook("status", f"follow={run['run_id']}", acting_as="mlops")
         ahead_of_it = f"[ledger] QUEUED: it waits for run {dispatching.run_of(ahead)['run_id']}"  # type: ignore[index]
         assert any(line.startswith(ahead_of_it) for line in iter(following.stdout.readline, ""))  # type: ignore[union-attr]
-    output, _ = following.communicate(timeout=120)
+    with following:  # not communicate(): it would miss what readline() has read ahead
+        output = following.stdout.read()  # type: ignore[union-attr]
     assert following.returncode == 0
     lines = [line for line in output.splitlines() if line.startswith(("[ledger]", "[twinops]", "hello", "not"))]
     printed = [line for line in lines if not line.startswith("[ledger]")]
