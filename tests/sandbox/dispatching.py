@@ -52,7 +52,8 @@ class Dispatching:
         return subprocess.Popen(
             [Path(sys.executable).with_name("ansible-playbook"), f"playbooks/{name}.yml", "-l", "sandbox"]
             + [word for variable in (*variables, *rights) for word in ("-e", variable)],
-            cwd=CLONE, env={**self.own.environment, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={**self.own.environment, "PYTHONUNBUFFERED": "1"},
+            cwd=CLONE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
         )  # fmt: skip
 
