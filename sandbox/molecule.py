@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sandbox import lifecycle, processes
+from sandbox.ports import free_port
 from sandbox.settings import CLONE, HOME_LENGTH_MAX, Settings, load
 
 SCENARIOS = CLONE / "molecule"
@@ -87,9 +87,7 @@ def _environment() -> dict[str, str]:
     """That of a new sandbox and of our tools, and nothing of the caller's AWS account."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SANDBOX_", "ANSIBLE_"))}
     home = sandbox_home(os.getpid())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     return {
         **mine,
         "PATH": f"{CLONE / '.venv/bin'}{os.pathsep}{mine.get('PATH', os.defpath)}",

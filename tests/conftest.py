@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.estate import Estate
+from sandbox.ports import free_port
 from sandbox.settings import CLONE, HOME_LENGTH_MAX, load
 
 # Each worker of pytest-xdist has a sandbox of its own.
@@ -26,12 +26,6 @@ IN_CLONE = CLONE / f".sandbox-test/{WORKER}"
 HOME = IN_CLONE if len(os.fsencode(IN_CLONE)) <= HOME_LENGTH_MAX else Path(f"/tmp/tw-{os.getpid()}")  # noqa: S108
 NETWORK = f"127.{30 + WORKER}.0.0"
 DEMO_TIMEOUT_S = 900
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)

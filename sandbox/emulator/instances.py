@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import shutil
-import socket
 import threading
 import time
 import urllib.error
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox import processes
+from sandbox.ports import free_port
 from sandbox.settings import CLONE, MARKER, REGION, Settings
 
 LIFECYCLE_TIMEOUT_S = 300
@@ -113,7 +113,7 @@ class Instance:
             raise InstanceError(f"lifecycle script {script.hook}: exit code {popen.returncode}; see {log}")
 
     def _serve(self) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         popen, _ = processes.start(
             [
                 str(JUPYTER_PYTHON),
@@ -187,12 +187,6 @@ def scripts_of(config: object, *, first_start: bool) -> list[Script]:
         for hook, attribute in [*hooks, ("OnStart", "on_start")]
         for step in getattr(config, attribute, None) or []
     ]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(url: str) -> bool:

@@ -12,13 +12,13 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from sandbox.lifecycle import SandboxError
+from sandbox.ports import free_port
 from sandbox.settings import CLONE, DOCUMENTED_RATES, Settings, SettingsError, load
 from tests.bench import measure, out_of_band, report, targets
 from tests.bench.contenders import CONTENDERS
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
     measure.adopt_orphans()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the endpoint is ended, too
     # A home and a port of its own: the caller's sandbox is neither used nor stopped.
-    settings = load({"SANDBOX_HOME": str(HOME), "SANDBOX_PORT": str(_free_port())})
+    settings = load({"SANDBOX_HOME": str(HOME), "SANDBOX_PORT": str(free_port())})
     bench = Bench(arguments, replace(settings, aws_latency_ms=arguments.latency_ms))
     bench.compare()
     bench.create_under_rates()
@@ -180,12 +180,6 @@ def _some_of(chosen: list[str], offered: Collection[str]) -> list[str]:
     if unknown:
         raise argparse.ArgumentTypeError(f"expected some of {', '.join(offered)}; got {', '.join(unknown)}")
     return chosen
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

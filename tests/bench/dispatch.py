@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sandbox.lifecycle import SandboxError
+from sandbox.ports import free_port
 from sandbox.settings import CLONE, SettingsError, load
 from tests.bench import latency, report
 from tests.bench.latency import FLOOR, FLOOR_PYTHON, NOTEBOOK, PAPERMILL, SCRIPT, Results
@@ -100,7 +100,7 @@ def show(results: Results) -> bool:
 def main() -> int:
     arguments = parse(sys.argv[1:])
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the sandbox is ended, too
-    settings = load({"SANDBOX_HOME": str(HOME), "SANDBOX_PORT": str(_free_port())})
+    settings = load({"SANDBOX_HOME": str(HOME), "SANDBOX_PORT": str(free_port())})
     load_before = os.getloadavg()[0]
     try:
         with deployed(settings) as twin:
@@ -122,12 +122,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--burst", type=int, default=20, help="runs of each throughput; 0: none")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file with every figure")
     return parser.parse_args(argv)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

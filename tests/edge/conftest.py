@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from sandbox.ports import free_port
+
 CLONE = Path(__file__).resolve().parents[2]
 PROCESS = CLONE / "edge/process"
 EMULATOR = CLONE / ".cache/envs/emulator/bin"
@@ -32,12 +34,6 @@ AWS = {
 }
 
 sys.path.append(str(PROCESS))  # the service's modules import each other as they do on a device
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(true: Callable[[], Any], timeout_s: float = 20, what: str = "") -> Any:

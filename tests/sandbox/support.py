@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.account import session
+from sandbox.ports import free_port
 from sandbox.settings import CLONE, Settings, load
 
 DEVICES = 2
@@ -25,9 +25,7 @@ class OwnSandbox:
 
     def __init__(self, devices: int = DEVICES) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="tw-", dir="/tmp"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         network = f"127.{30 + port % 200}.{port // 200 % 250}.0"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SANDBOX_"))},

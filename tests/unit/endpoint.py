@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 import urllib.request
@@ -13,15 +12,11 @@ from pathlib import Path
 import pytest
 from twinops.aws import session
 
+from sandbox.ports import free_port
+
 CLONE = Path(__file__).parents[2]
 EMULATOR = CLONE / ".cache/envs/emulator/bin/python"
 START_WITHIN_S = 60
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

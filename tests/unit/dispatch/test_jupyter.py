@@ -19,7 +19,8 @@ import pytest
 from dispatch import terminal
 from dispatch.terminal import TerminalError
 from dispatch.transport import Transport
-from tests.unit.endpoint import CLONE, free_port, wait_for
+from sandbox.ports import free_port
+from tests.unit.endpoint import CLONE, wait_for
 
 PYTHONS = {"1": CLONE / ".cache/envs/jupyter1/bin/python", "2": CLONE / ".cache/envs/jupyter/bin/python"}
 TOKENS = {"1": "--ServerApp.token=correct", "2": "--IdentityProvider.token=correct"}
