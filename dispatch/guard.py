@@ -66,7 +66,7 @@ class Guard:
         if verdict.action == HAND_OVER:
             yield self._hand_over(turn["holder"], verdict)
         elif verdict.action == END_TURN:
-            yield from self._end_turn(turn["workflow"], turn["holder"])
+            yield from self._start(self.ledger.pass_turn(turn["workflow"], turn["holder"], dispatcher=WATCHDOG))
 
     def give_up(self, run: Run, reason: str) -> Iterator[dict[str, Any]]:
         """Say that nobody could start a run: in the ledger, by a metric, by mail."""
@@ -74,9 +74,7 @@ class Guard:
         if failed is None:
             return  # it has been started after all
         yield report(run["run_id"], "given up", reason=reason)
-        publish(self.settings, metrics.of_run(run["workflow"], {metrics.RUN_FAILED: 1.0}))
-        self.mail(failed)
-        yield from self._end_turn(run["workflow"], run["run_id"])
+        yield from self._settle(failed)
 
     def mail(self, run: Run) -> None:
         """Mail how a run ended, then note that. Who dies between the two leaves a second mail to the next tick."""
@@ -88,15 +86,19 @@ class Guard:
         """A lost run that is repeated has not ended: nobody is told yet, and its turn is not over."""
         if is_repeated(lost):
             yield self._hand_over(lost["run_id"], judge(lost, now))
-            return
-        publish(self.settings, metrics.of_run(lost["workflow"], {metrics.RUN_FAILED: 1.0}))
-        self.mail(lost)
-        yield from self._end_turn(lost["workflow"], lost["run_id"])
+        else:
+            yield from self._settle(lost)
 
-    def _end_turn(self, workflow: str, run_id: str) -> Iterator[dict[str, Any]]:
-        following = self.ledger.end_turn(workflow, run_id, dispatcher=WATCHDOG)
-        if following:
-            yield self._hand_over(following["run_id"], Verdict(HAND_OVER, f"its turn has come after run {run_id}"))
+    def _settle(self, run: Run) -> Iterator[dict[str, Any]]:
+        """What a run that ended badly would have done itself: its metric, its mail, the next one's turn."""
+        publish(self.settings, metrics.of_run(run["workflow"], {metrics.RUN_FAILED: 1.0}))
+        self.mail(run)
+        yield from self._start(self.ledger.end_turn(run, dispatcher=WATCHDOG))
+
+    def _start(self, called: Run | None) -> Iterator[dict[str, Any]]:
+        """Have a run started whose turn has come, if there is one."""
+        if called:
+            yield self._hand_over(called["run_id"], Verdict(HAND_OVER, "its turn has come"))
 
     def _hand_over(self, run_id: str, verdict: Verdict) -> dict[str, Any]:
         """Have the backup function start a run."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -99,9 +100,9 @@ def watchdog(event: Mapping[str, Any], _context: Context) -> dict[str, Any]:
 
 def _tasks(guard: Guard, now: datetime) -> Iterator[tuple[str, Callable[[], Iterable[dict[str, Any]]]]]:
     for run in guard.unsettled(now):
-        yield f"run {run['run_id']}", lambda run=run: guard.look_after(run, now)  # type: ignore[misc]
+        yield f"run {run['run_id']}", partial(guard.look_after, run, now)
     for turn in guard.ledger.turns.held():
-        yield f"turn of {turn['workflow']}", lambda turn=turn: guard.look_after_turn(turn)  # type: ignore[misc]
+        yield f"turn of {turn['workflow']}", partial(guard.look_after_turn, turn)
 
 
 def _give_up(guard: Guard, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,11 +67,16 @@ def judge(run: Run, now: datetime) -> Verdict:
 
 def judge_turn(holder: Run | None) -> Verdict:
     """What is to be done about a turn that this run has; ``None``: the ledger does not know it."""
-    if holder is None or holder["state"] in runs.FINISHED or (holder["state"] == runs.LOST and not is_repeated(holder)):
+    if holder is None or is_over(holder):
         return Verdict(END_TURN, "its turn is over")
     if holder["state"] == runs.QUEUED:
         return Verdict(HAND_OVER, "its turn has come, and nobody has started it")
     return Verdict(LEAVE)
+
+
+def is_over(run: Run) -> bool:
+    """Whether a run has ended and is not started again."""
+    return run["state"] in runs.FINISHED or (run["state"] == runs.LOST and not is_repeated(run))
 
 
 def is_repeated(run: Run) -> bool:

@@ -377,7 +377,7 @@ class Attempt:
     def _start_following(self) -> None:
         """Start the run that has waited for this one; the watchdog does, should this process die before."""
         try:
-            following = self.ledger.end_turn(self.run["workflow"], self.ticket.run_id, dispatcher=self.run["runner"])
+            following = self.ledger.end_turn(self.run, dispatcher=self.run["runner"])
         except LedgerError as error:
             _say(f"{self.ticket.run_id}: the turn of {self.run['workflow']}: {error}")
             return

@@ -94,10 +94,9 @@ class Hand:
         :raises LedgerError: there is no such run, or it has ended already
         """
         run = self.ledger.cancel(run_id, by=by)
-        if run["state"] == runs.CANCELLED and run["concurrency"] != runs.ALLOW:
-            following = self.ledger.end_turn(run["workflow"], run_id, dispatcher=by)
-            if following:
-                self._invoke_backup({"run_id": following["run_id"]})
+        following = self.ledger.end_turn(run, dispatcher=by) if run["state"] == runs.CANCELLED else None
+        if following:
+            self._invoke_backup({"run_id": following["run_id"]})
         return run
 
     def await_end(self, find: Callable[[], Run | None], *, what: str, timeout_s: float) -> Run:

@@ -66,10 +66,11 @@ class Ledger:
         A new run has epoch 1; a claim whose dispatcher gave up (:meth:`release`) is taken over at the epoch it has.
         """
         claimed_at = runs.now()
+        pk, sk = _run_key(claim["run_id"])
         item = {
             **claim,
-            "pk": _run_key(claim["run_id"])[0],
-            "sk": "run",
+            "pk": pk,
+            "sk": sk,
             "kind": "run",
             "at": claimed_at,
             "state": runs.CLAIMED,
@@ -136,8 +137,14 @@ class Ledger:
             values={":queued": runs.QUEUED},
         )
 
-    def end_turn(self, workflow: str, run_id: str, *, dispatcher: str) -> Run | None:
-        """Let the next run have the turn of one that has ended; that run, claimed for ``dispatcher``, who starts it."""
+    def end_turn(self, run: Claim, *, dispatcher: str) -> Run | None:
+        """:meth:`pass_turn` of a run that has ended, if runs of its workflow take turns."""
+        if run["concurrency"] == runs.ALLOW:
+            return None
+        return self.pass_turn(run["workflow"], run["run_id"], dispatcher=dispatcher)
+
+    def pass_turn(self, workflow: str, run_id: str, *, dispatcher: str) -> Run | None:
+        """Let the next run have the turn of ``run_id``; that run, claimed for ``dispatcher``, who starts it."""
         while following := self.turns.pass_on(workflow, run_id):
             if called := self.call_up(following, dispatcher=dispatcher):
                 return called

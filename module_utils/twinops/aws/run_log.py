@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import run_table, runs
 from ..runs import Run
-from ..watchdog import is_repeated
+from ..watchdog import is_over
 from .ledger import Ledger, LedgerError
 
 POLL_S = 1.0
@@ -95,8 +95,3 @@ class RunLog:
             self._tokens[epoch] = page["nextForwardToken"]
             if page["nextForwardToken"] == token:
                 return
-
-
-def is_over(run: Run) -> bool:
-    """Whether a run has ended and is not started again."""
-    return run["state"] in runs.FINISHED or (run["state"] == runs.LOST and not is_repeated(run))

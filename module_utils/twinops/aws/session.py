@@ -15,6 +15,7 @@ from ..errors import TwinopsError
 from ..names import ENVIRONMENT_TAG
 from ..resources import Scope
 from .clients import account_id, client, session
+from .kinds.tags import from_pairs
 from .pacing import Pacer
 
 _REFUSED = "use the environment's deploy role; if it is that, let the administrator run playbooks/bootstrap.yml"
@@ -89,7 +90,7 @@ class Aws:
                 for page in pages.paginate(TagFilters=wanted, PaginationConfig={"PageSize": 100})
                 for entry in page["ResourceTagMappingList"]
             )
-            return {entry["ResourceARN"]: {tag["Key"]: tag["Value"] for tag in entry["Tags"]} for entry in entries}
+            return {entry["ResourceARN"]: from_pairs(entry["Tags"]) for entry in entries}
 
         return self.once("tagged", read)
 

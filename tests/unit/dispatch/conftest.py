@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from twinops.aws.clients import client
 from twinops.aws.ledger import Ledger
-from twinops.aws.session import client
 
 from tests.unit.endpoint import _endpoint_url, endpoint  # noqa: F401
 

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from twinops.aws.clients import client
 from twinops.aws.ledger import Ledger
-from twinops.aws.session import client
 from twinops.runs import timestamp
 
 from dispatch import doorbell, handler

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from twinops.aws import run_log
+from twinops.aws.clients import client
 from twinops.aws.ledger import Ledger, LedgerError
 from twinops.aws.run_log import RunLog
-from twinops.aws.session import client
 from twinops.runs import Claim, Run
 
 RUN_ID = "ab12"
@@ -91,7 +91,7 @@ def test_a_run_that_waits_is_followed_to_its_end(running: Running) -> None:
     assert running.admission == "QUEUED"
     follower = Follower(running.ledger)
     assert follower.next() == "[ledger] QUEUED: it waits for run first"
-    assert running.ledger.end_turn("probe", "first", dispatcher="d")
+    assert running.ledger.pass_turn("probe", "first", dispatcher="d")
     assert follower.next() == "[ledger] CLAIMED: its twin has not answered yet"
     running.start()
     assert follower.next().startswith("[ledger] RUNNING since ")

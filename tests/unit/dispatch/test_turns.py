@@ -27,7 +27,7 @@ def state(ledger: Ledger, run_id: str) -> str:
 
 def following(ledger: Ledger, run_id: str) -> str | None:
     """Whose turn it is after a run that has ended."""
-    run = ledger.end_turn("w", run_id, dispatcher="next")
+    run = ledger.pass_turn("w", run_id, dispatcher="next")
     return run["run_id"] if run else None
 
 

@@ -14,9 +14,9 @@ import pytest
 from botocore.exceptions import ClientError
 from toolbox.context import Context
 from toolbox.data import DataError, Redshift, Source, decisions, labels, source
-from twinops.aws.session import client
+from twinops.aws.clients import client
 
-from tests.unit.endpoint import free_port
+from sandbox.ports import free_port
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)
 

@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 from toolbox.runner import output, results
 from toolbox.runner.output import Output
-from twinops.aws.session import client
+from twinops.aws.clients import client
 
 GROUP = "/twinops/sandbox/workflows/w"
 

@@ -18,8 +18,8 @@ import pytest
 from toolbox import run_once
 from toolbox.run_once import main
 from toolbox.runner.housekeeping import environment_of
+from twinops.aws.clients import client
 from twinops.aws.ledger import Ledger
-from twinops.aws.session import client
 from twinops.runs import Claim, Run
 
 from tests.unit.dispatch.conftest import ledger  # noqa: F401
