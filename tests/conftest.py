@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import pytest
 from sandbox.estate import Estate
 from sandbox.ports import free_port
 from sandbox.settings import CLONE, HOME_LENGTH_MAX, load
+from tests.sandbox.support import run_program
 
 # Each worker of pytest-xdist has a sandbox of its own.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -46,18 +46,7 @@ class Sandbox(Estate):
 
     def run(self, *argv: str, timeout_s: float = 600, check: bool = True) -> Done:
         """Run a program in the clone with the sandbox's environment."""
-        done = subprocess.run(
-            argv,
-            cwd=CLONE,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-        )
+        done = run_program(*argv, environment=self.environment, timeout_s=timeout_s)
         assert not (check and done.returncode), f"{' '.join(argv)} exited with {done.returncode}\n{done.stdout[-6000:]}"
         return Done(done.returncode, done.stdout)
 

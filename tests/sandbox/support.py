@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,22 @@ class OwnSandbox:
         done = self.run("clean")
         shutil.rmtree(self.home, ignore_errors=True)
         assert done.returncode == 0, done.stderr
+
+
+def run_program(*argv: str, environment: Mapping[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """Run a program in the clone to its end; everything that it printed is in ``stdout``."""
+    return subprocess.run(
+        argv,
+        cwd=CLONE,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=timeout_s,
+        check=False,
+    )
 
 
 def policy(*statements: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -20,8 +19,8 @@ from botocore.exceptions import ClientError
 from twinops import deploy_policies
 from twinops.resources import Scope
 
-from sandbox.settings import ACCOUNT, CLONE, REGION
-from tests.sandbox.support import OwnSandbox, eventually
+from sandbox.settings import ACCOUNT, REGION
+from tests.sandbox.support import OwnSandbox, eventually, run_program
 from tests.sandbox.tokens import Issuer
 
 pytestmark = pytest.mark.sandbox
@@ -90,17 +89,7 @@ class Pipeline:
         """The output of a run that must succeed, or, with ``ok`` false, fail."""
         program = str(Path(sys.executable).with_name("ansible-playbook"))
         argv = [program, playbook, "-l", "sandbox", "-e", json.dumps({**QUICK, **variables}), *arguments]
-        done = subprocess.run(
-            argv,
-            cwd=CLONE,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=PLAYBOOK_TIMEOUT_S,
-            check=False,
-        )
+        done = run_program(*argv, environment=self.environment, timeout_s=PLAYBOOK_TIMEOUT_S)
         assert (done.returncode == 0) is ok, f"{playbook} exited with {done.returncode}\n{done.stdout[-6000:]}"
         return done.stdout
 
