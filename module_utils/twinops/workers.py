@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def take_environment(variables: Mapping[str, object]) -> None:
@@ -18,3 +20,17 @@ def take_environment(variables: Mapping[str, object]) -> None:
 def end_with_ansible() -> None:
     """Let the kernel end this worker when ansible-playbook is killed: nobody would see what it does after that."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keep back what ends this worker (Ctrl-C) while it prints.
+
+    A worker prints through a queue. Were it ended while it holds the queue's lock, nobody could give the lock back, and
+    ansible-playbook would wait for it for ever.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -31,13 +31,19 @@ SPEC = {
 }
 
 
+def show(text: str) -> None:
+    """Print as a whole."""
+    with workers.uninterrupted():
+        Display().display(text)
+
+
 def show_runs(params: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
     """Print the table."""
     wanted = {name: params[name] for name in ("workflow", "state") if params[name]}
     found = ledger.runs(limit=params["limit"], **wanted)
     waiting = {run["workflow"] for run in found if run["state"] == runs.QUEUED}
     lines = table(found, {workflow: ledger.turns.turn(workflow) for workflow in waiting}, datetime.now(timezone.utc))
-    Display().display("\n".join(lines))
+    show("\n".join(lines))
     return {"runs": found, "lines": lines}
 
 
@@ -72,7 +78,7 @@ def answer(params: dict[str, Any]) -> dict[str, Any]:
             return show_runs(params, ledger)
         log = RunLog(ledger, client("logs", **access(params)), run_id)
         for line in log.follow() if params["follow"] else log.printed():
-            Display().display(line)
+            show(line)
         return {"runs": [run for run in [ledger.run(run_id)] if run]}
     except TwinopsError as error:
         return {"failed": True, "msg": str(error)}

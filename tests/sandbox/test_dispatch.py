@@ -496,10 +496,13 @@ def test_who_stops_following_leaves_the_run_alone(dispatching: Dispatching) -> N
         run = dispatching.run_of(event)
         assert run is not None
         following = dispatching.start_playbook("status", f"follow={run['run_id']}")
-        lines = iter(following.stdout.readline, "")  # type: ignore[union-attr]
-        assert any(line.startswith("hello from left-alone") for line in lines), "a line comes while the run goes on"
-        os.killpg(following.pid, signal.SIGINT)
-        following.communicate(timeout=60)
+        try:
+            lines = iter(following.stdout.readline, "")  # type: ignore[union-attr]
+            assert any(line.startswith("hello from left-alone") for line in lines), "a line comes while the run goes on"
+            os.killpg(following.pid, signal.SIGINT)
+            following.communicate(timeout=60)
+        finally:
+            following.kill()
         assert dispatching.run_of(event)["state"] == "RUNNING"  # type: ignore[index]
     assert dispatching.end_of(event)["state"] == "SUCCEEDED"
 
