@@ -8,8 +8,9 @@ module: cancel_run
 short_description: Cancel a run of a workflow
 description:
   - Ends a run that waits for its turn, or that has been claimed and not been started, at once.
-  - Asks a run that is at work to end. It does at its next heartbeat, within half a minute, with all processes of its
-    script.
+  - Asks a run that is at work to end. It looks every four seconds whether it is asked to, and ends with all processes
+    of its script; one that does not heed SIGTERM is killed after ten seconds. A run whose environment is still being
+    built ends as well, without having started its script.
   - The run that waited for it is started.
 extends_documentation_fragment: [aws]
 options:

@@ -513,3 +513,15 @@ def test_an_engineer_cancels_a_run(dispatching: Dispatching) -> None:
         assert "state: CANCELLED" in dispatching.playbook("invoke", f"cancel={run['run_id']}", acting_as="mlops").stdout
     assert dispatching.end_of(at_work)["state"] == "SUCCEEDED"
     assert dispatching.effects("never") == 0
+
+
+def test_a_run_at_work_that_is_cancelled_ends_within_seconds(dispatching: Dispatching) -> None:
+    with dispatching.at_work("called-off") as event:
+        run = dispatching.run_of(event)
+        assert run is not None
+        dispatching.ledger.cancel(run["run_id"], by="Ada")
+        started = time.monotonic()
+        ended = dispatching.end_of(event)
+        took_s = time.monotonic() - started
+    assert (ended["state"], ended["reason"]) == ("CANCELLED", "cancelled by Ada")
+    assert took_s < 12, "a look every four seconds, on a machine that others use; a heartbeat comes every thirty"

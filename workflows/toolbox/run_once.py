@@ -41,6 +41,8 @@ from .runner.output import Output
 from .runner.process import Ended, start_detached, supervise
 
 HEARTBEAT_S = 30
+LOOK_S = 4
+"""Between two looks whether somebody cancelled the run: one consistent read each, and none in a shorter run."""
 ENVIRONMENT_TIMEOUT_S = 1800
 FINISH_WITHIN_S = 300
 """How long the ledger may be away at the end of a run before its outcome is only in status.json."""
@@ -48,6 +50,10 @@ FINISH_WITHIN_S = 300
 
 class RunError(TwinopsError):
     """The run cannot go on; the message becomes its reason."""
+
+
+class Stopped(Exception):
+    """The run was to end before its script had been started."""
 
 
 @dataclass(frozen=True)
@@ -165,11 +171,13 @@ class Attempt:
         self.ledger = ledger
         self.run = run
         self.taken_away = threading.Event()
-        self.cancelled_by = ""
+        self.cancelled_by = run.get("cancelled_by", "")
         self.workflow: Workflow | None = None
         """Its spec, once that has been read."""
         self.stop = threading.Event()
         """Set when the script has to end, because the run was taken away or somebody cancelled it."""
+        if self.cancelled_by:  # during an attempt that was lost before it heeded that
+            self.stop.set()
 
     @classmethod
     def take(cls, ticket: Ticket, place: Place, twin: Mapping[str, Any]) -> Attempt | None:
@@ -186,7 +194,7 @@ class Attempt:
     def carry_out(self) -> int:
         """Everything between RUNNING and the next run of the workflow."""
         self._write_status(runs.RUNNING)
-        with _every(HEARTBEAT_S, self._heartbeat):
+        with _every(HEARTBEAT_S, self._heartbeat), _every(LOOK_S, self._look):
             outcome = self._outcome()
         if self.taken_away.is_set():
             _say(f"{self.ticket.run_id}: epoch {self.ticket.epoch} was taken away; ended without a trace in the ledger")
@@ -206,6 +214,8 @@ class Attempt:
             try:
                 outcome = self._script(output)
                 self._store(outcome)
+            except Stopped:
+                outcome = self._cancelled()
             except (TwinopsError, OSError) as error:
                 outcome = Outcome(runs.FAILED, reason=str(error))
             outcome.duration_s = round(time.monotonic() - started, 3)
@@ -234,9 +244,12 @@ class Attempt:
                 mark="TWINOPS_RUN",
             )
         if ended.stopped:
-            return Outcome(runs.CANCELLED, reason=f"cancelled by {self.cancelled_by}")
+            return self._cancelled()
         state = runs.end_state(exit_code=ended.exit_code, timed_out=ended.timed_out)
         return Outcome(state, exit_code=ended.exit_code, reason=self._reason(ended))
+
+    def _cancelled(self) -> Outcome:
+        return Outcome(runs.CANCELLED, reason=f"cancelled by {self.cancelled_by}")
 
     def _read_spec(self) -> Workflow:
         """The spec as it is in the run's commit, not as it is today."""
@@ -265,6 +278,8 @@ class Attempt:
             sink=output.write,
             stop=self.stop,
         )
+        if ended.stopped:
+            raise Stopped
         if ended.exit_code != 0:
             where = lock.relative_to(self.place.code).as_posix()
             raise RunError(f"{where}: expected an environment, building it failed ({ended})")
@@ -309,10 +324,19 @@ class Attempt:
             outcome.report_bucket, outcome.report_key = bucket, f"{prefix}/{results.REPORT}"
 
     def _heartbeat(self) -> None:
+        """Say that the run lives."""
+        self._heed("heartbeat", self.ledger.heartbeat)
+
+    def _look(self) -> None:
+        """Look whether the run is to go on: reading is a fifth of what writing costs, so it may be done more often."""
+        self._heed("look", self.ledger.held)
+
+    def _heed(self, what: str, ask: Callable[..., Run | None]) -> None:
+        """Stop the run if the ledger says that it was taken away, or that somebody cancelled it."""
         try:
-            run = self.ledger.heartbeat(self.ticket.run_id, self.ticket.epoch, runner=self.run["runner"])
+            run = ask(self.ticket.run_id, self.ticket.epoch, runner=self.run["runner"])
         except LedgerError as error:  # away for a while: the watchdog decides how long is too long
-            _say(f"{self.ticket.run_id}: heartbeat: {error}")
+            _say(f"{self.ticket.run_id}: {what}: {error}")
             return
         if run is None:
             self.taken_away.set()

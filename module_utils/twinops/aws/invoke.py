@@ -89,7 +89,7 @@ class Hand:
         return past
 
     def cancel(self, run_id: str, *, by: str) -> Run:
-        """End a run; one that is at work is asked to, and ends at its next heartbeat. The run as it is then.
+        """End a run; one that is at work is asked to, and ends within seconds. The run as it is then.
 
         :raises LedgerError: there is no such run, or it has ended already
         """

@@ -232,6 +232,11 @@ class Ledger:
             values={":running": runs.RUNNING, ":epoch": epoch, ":runner": runner},
         )
 
+    def held(self, run_id: str, epoch: int, *, runner: str) -> Run | None:
+        """What :meth:`heartbeat` would answer, by a read: the run, or ``None`` when it was taken away."""
+        run = self.run(run_id)
+        return run if run and run["state"] == runs.RUNNING and _is_mine(run, epoch, runner) else None
+
     def finish(self, run_id: str, epoch: int, *, runner: str, state: str, outcome: Mapping[str, Any]) -> bool:
         """``RUNNING -> state`` with the outcome (exit_code, duration_s, report_..., reason); false when fenced off.
 

@@ -53,6 +53,13 @@ def test_a_signal_is_told_as_shells_do(tmp_path: Path) -> None:
     assert ended.exit_code == 137
 
 
+def test_what_is_to_stop_before_it_begins_is_not_started(tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    ended, _ = run("open('started', 'w')", tmp_path, stop=stop)
+    assert (ended.exit_code, ended.stopped, list(tmp_path.iterdir())) == (None, True, [])
+
+
 def test_output_and_errors_in_order_whatever_their_bytes(tmp_path: Path) -> None:
     script = "import sys; print('a'); sys.stderr.write('b\\n'); sys.stdout.buffer.write(b'\\xff\\n')"
     _, printed = run(script, tmp_path)

@@ -147,8 +147,13 @@ def test_a_run_that_another_process_has_is_left_to_it(twin: Twin) -> None:
     assert (twin.effects, twin.run(run_id)["state"]) == (0, "CLAIMED")
 
 
-def test_a_run_that_is_taken_away_is_ended_and_says_nothing(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_once, "HEARTBEAT_S", 0.2)
+@pytest.mark.parametrize("noticed_by", ["HEARTBEAT_S", "LOOK_S"])
+def test_a_run_that_is_taken_away_is_ended_and_says_nothing(
+    twin: Twin, monkeypatch: pytest.MonkeyPatch, noticed_by: str
+) -> None:
+    monkeypatch.setattr(run_once, "HEARTBEAT_S", 60)
+    monkeypatch.setattr(run_once, "LOOK_S", 60)
+    monkeypatch.setattr(run_once, noticed_by, 0.2)
     run_id = twin.claim(sleep_s=30)
     started = time.monotonic()
     thread = threading.Thread(target=main, args=([run_id, "1", SHA],))
@@ -224,7 +229,7 @@ def test_a_run_that_nobody_claimed_is_not_started(twin: Twin, capsys: pytest.Cap
 
 
 def test_a_cancelled_run_is_ended_and_says_by_whom(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_once, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(run_once, "LOOK_S", 0.2)
     run_id = twin.claim(sleep_s=30)
     thread = threading.Thread(target=main, args=([run_id, "1", SHA],))
     thread.start()
@@ -237,7 +242,47 @@ def test_a_cancelled_run_is_ended_and_says_by_whom(twin: Twin, monkeypatch: pyte
     run = twin.run(run_id)
     assert (run["state"], run["reason"], "exit_code" in run) == ("CANCELLED", "cancelled by Ada", False)
     assert run["duration_s"] < 25
+    assert run["heartbeat_at"] == run["started_at"], "it did not wait for a heartbeat"
     assert twin.mails() == ["[twinops sandbox] probe: cancelled"]
+
+
+def test_a_run_is_cancelled_while_its_environment_is_built(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_once, "LOOK_S", 0.2)
+    (twin.home / "code" / SHA / "workflows/requirements.txt").write_text("huge==1\n")
+    (twin.home / "bin").mkdir()
+    (twin.home / "bin/environment").write_text(f"#!/bin/sh\ntouch {twin.home}/building; exec sleep 60\n")
+    (twin.home / "bin/environment").chmod(0o755)
+    run_id = twin.claim()
+    thread = threading.Thread(target=main, args=([run_id, "1", SHA],))
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not (twin.home / "building").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    twin.ledger.cancel(run_id, by="Ada")
+    thread.join(20)
+    run = twin.run(run_id)
+    assert (run["state"], run["reason"], "exit_code" in run) == ("CANCELLED", "cancelled by Ada", False)
+    assert twin.effects == 0
+    assert twin.mails() == ["[twinops sandbox] probe: cancelled"]
+
+
+def test_a_run_whose_lost_attempt_was_cancelled_is_not_started_again(twin: Twin) -> None:
+    run_id = twin.claim()
+    assert twin.ledger.start(run_id, 1, runner="killed", log_stream="s")
+    twin.ledger.cancel(run_id, by="Ada")
+    assert twin.ledger.lose(twin.run(run_id), reason="no heartbeat")
+    assert twin.ledger.reclaim(twin.run(run_id), dispatcher="backup") == 2
+    main([run_id, "2", SHA])
+    assert (twin.run(run_id)["state"], twin.run(run_id)["reason"]) == ("CANCELLED", "cancelled by Ada")
+    assert twin.effects == 0
+
+
+def test_a_short_run_is_not_looked_at(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+    monkeypatch.setattr(Ledger, "held", lambda *_, **__: looks.append("look"))
+    main([twin.claim(sleep_s=1), "1", SHA])
+    assert looks == []
 
 
 def test_the_run_that_waited_is_started_by_the_one_that_ended(twin: Twin) -> None:

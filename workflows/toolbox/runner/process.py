@@ -40,6 +40,8 @@ def supervise(
 ) -> Ended:
     """Run ``command`` to its end, or to the time limit, or until ``stop`` is set; then nothing of its group is left.
 
+    It is not started at all where ``stop`` is set already.
+
     ``sink`` gets standard output and standard error, mixed as they come, from another thread. ``mark`` is a variable of
     ``environment`` that only this run's processes have: all that have it are ended as well, those in sessions of their
     own, and those that an earlier attempt, which was killed itself, has left.
@@ -47,6 +49,8 @@ def supervise(
     started = time.monotonic()
     marked = f"{mark}={environment[mark]}".encode() if mark else b""
     end_marked(marked)
+    if stop.is_set():
+        return Ended(exit_code=None, timed_out=False, stopped=True, duration_s=0)
     program = subprocess.Popen(
         [str(word) for word in command],
         cwd=folder,
