@@ -13,6 +13,8 @@ description:
     publishes it in a TUF repository in the bucket for models, below C(tuf/).
   - The bucket is the truth. A release that is published from the same inputs is left as it is, and nothing is trained.
   - Metadata that nears its expiry is signed again.
+  - A release that needs the signature of a key that is not here is left in the bucket as a proposal, and the task fails
+    saying whose signature it lacks; C(playbooks/sign.yml) gives it, and the next run publishes.
   - In check mode nothing is built, signed or written; a release that is not published yet has no digest then.
 extends_documentation_fragment: [aws]
 options:
@@ -46,10 +48,18 @@ options:
     description: Make missing keys for a new repository. Only for the sandbox, because all keys then lie on one disk.
     type: bool
     default: false
+  public_keys:
+    description: Folder with the public keys of everybody, C(<name>.pub); by default I(keys).
+    type: path
   signature_threshold:
     description: How many keys of the environment must sign a release.
     type: int
     default: 1
+  key_roles:
+    description:
+      - Who may sign what, for a new repository; C(root), C(targets), C(release), C(current), C(snapshot), C(timestamp).
+      - Each has C(keys), a list of names, and C(threshold). A role that is left out has the keys of docs/keys.md.
+    type: dict
   rebuild:
     description: Let a published version change with the work tree, committed or not. Only for the sandbox.
     type: bool
@@ -120,6 +130,7 @@ from ansible.module_utils.twinops.aws import session
 from ansible.module_utils.twinops.aws.release_bundle import CURRENT, PUBLISHED, Options, reconcile
 from ansible.module_utils.twinops.aws.releases import Bucket
 from ansible.module_utils.twinops.errors import TwinopsError
+from ansible.module_utils.twinops.publishing.keys import KeyRing, key_plan
 
 SPEC = {
     "env": {"type": "str", "required": True},
@@ -130,7 +141,9 @@ SPEC = {
     "build_cache": {"type": "path"},
     "keys": {"type": "path", "required": True, "no_log": False},
     "development_keys": {"type": "bool", "default": False, "no_log": False},
+    "public_keys": {"type": "path", "no_log": False},
     "signature_threshold": {"type": "int", "default": 1},
+    "key_roles": {"type": "dict", "no_log": False},
     "rebuild": {"type": "bool", "default": False},
     "bucket": {"type": "str"},
     **ACCESS,
@@ -158,9 +171,9 @@ def run(params: dict, apply: bool) -> dict:
         clone=clone,
         repository=Path(params["repository"]).resolve(),
         build_cache=Path(params["build_cache"] or clone / "build").resolve(),
-        keys=Path(params["keys"]).resolve(),
+        keys=KeyRing(Path(params["keys"]).resolve(), Path(params["public_keys"] or params["keys"]).resolve()),
+        key_plan=key_plan(params["env"], params["signature_threshold"], params["key_roles"]),
         development_keys=params["development_keys"],
-        signature_threshold=params["signature_threshold"],
         rebuild=params["rebuild"],
     )
     aws = access(params)

@@ -240,6 +240,11 @@ def current_target(env: str) -> str:
     return f"{env}/current.json"
 
 
+def current_role(env: str) -> str:
+    """The delegated role that signs :func:`current_target`, and nothing else."""
+    return f"{env}-current"
+
+
 def target_patterns(env: str) -> list[str]:
     """What the environment's role may sign. TUF compares segment by segment, so each depth is named."""
     return [f"{env}/*", f"{env}/*/*"]

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from twinops import release
-from twinops.aws import release_bundle, releases
+from twinops.aws import release_bundle
 from twinops.edge import install
-from twinops.publishing.keys import KeyRing
+from twinops.publishing.keys import KeyRing, all_keys, key_plan
 from twinops.publishing.repository import ROOT_PATH, Repository
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -66,8 +66,9 @@ class Publisher:
     def __init__(self, folder: Path, *, env: str = ENV, threshold: int = 1, now: datetime | None = None) -> None:
         self.folder, self.env = folder / "repository", env
         self.keys = KeyRing(folder / "keys")
-        self.keys.generate(releases.required_keys(env, threshold))
-        self.repository = Repository.create(env, self.keys, threshold, now or datetime.now(timezone.utc))
+        self.plan = key_plan(env, threshold)
+        self.keys.generate(all_keys(self.plan))
+        self.repository = Repository.create(env, self.keys, self.plan, now or datetime.now(timezone.utc))
         self.manifests: dict[str, release.Manifest] = {}
 
     def publish(self, version: str, **behaviour: Any) -> dict[str, Any]:

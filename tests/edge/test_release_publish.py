@@ -17,6 +17,7 @@ from twinops.aws import release_bundle
 from twinops.aws.releases import Bucket
 from twinops.edge.verify import Verifier
 from twinops.errors import TwinopsError
+from twinops.publishing.keys import KeyRing, key_plan
 
 ENV = "staging"
 NOW = datetime(2026, 11, 22, tzinfo=timezone.utc)
@@ -103,7 +104,15 @@ class Clone:
         self.git("commit", "-q", "--allow-empty", "-m", "change")
         return self.git("rev-parse", "HEAD")
 
-    def run(self, version: str = "v1", *, apply: bool = True, now: datetime = NOW, **changes: Any) -> dict[str, Any]:
+    def run(
+        self,
+        version: str = "v1",
+        *,
+        apply: bool = True,
+        now: datetime = NOW,
+        signature_threshold: int = 1,
+        **changes: Any,
+    ) -> dict[str, Any]:
         data = yaml.safe_load((self.folder / release.release_path(version)).read_text())
         options = {
             "env": ENV,
@@ -113,11 +122,14 @@ class Clone:
             "repository": self.folder / "tuf",
             "build_cache": self.folder / "build",
             "keys": self.folder / "keys",
+            "key_plan": key_plan(ENV, signature_threshold),
             "development_keys": True,
-            "signature_threshold": 1,
             "rebuild": False,
         }
-        wanted = release_bundle.Options(**{**options, **changes})
+        options |= changes
+        keys = options["keys"]
+        options["keys"] = keys if isinstance(keys, KeyRing) else KeyRing(keys)
+        wanted = release_bundle.Options(**options)
         self.s3.calls.clear()
         return release_bundle.reconcile(wanted, Bucket("models", self.s3), now, apply=apply)
 
@@ -171,7 +183,8 @@ def test_the_timestamp_is_uploaded_last_and_targets_first(clone: Clone) -> None:
     puts = [call.removeprefix("put tuf/") for call in clone.s3.puts()]
     metadata = [path for path in puts if path.startswith("metadata/")]
     assert [path.split("/")[1] for path in metadata] == [
-        "1.root.json", "1.targets.json", "1.staging.json", "1.snapshot.json", "timestamp.json",
+        "1.targets.json", "1.staging.json", "1.staging-current.json", "1.snapshot.json", "1.root.json",
+        "timestamp.json",
     ]  # fmt: skip
     assert puts[-len(metadata) :] == metadata
 
@@ -296,14 +309,21 @@ def test_a_missing_key_is_named_with_the_way_to_make_it(clone: Clone) -> None:
         clone.run(development_keys=False)
     clone.run()
     (clone.folder / "keys/staging-1.pem").unlink()
-    with pytest.raises(TwinopsError, match=r"staging-1.pem: expected the private key .* openssl genpkey -algorithm ed"):
+    with pytest.raises(TwinopsError, match=r"0 of 1 signatures, still to sign: staging-1 \(not in .*/keys\)"):
+        clone.run("v2")
+
+
+def test_a_missing_online_key_is_named_with_the_way_to_make_it(clone: Clone) -> None:
+    clone.run()
+    (clone.folder / "keys/snapshot-1.pem").unlink()
+    with pytest.raises(TwinopsError, match=r"snapshot-1.pem: expected the private key .* openssl genpkey"):
         clone.run("v2")
 
 
 def test_keys_of_another_repository_are_refused(clone: Clone, tmp_path: Path) -> None:
     clone.run()
     Clone(tmp_path / "other").run()
-    with pytest.raises(TwinopsError, match="is not a key that may sign staging"):
+    with pytest.raises(TwinopsError, match=r"staging-1.pem is another key; was this folder"):
         clone.run("v2", keys=tmp_path / "other/keys")
 
 
@@ -349,5 +369,5 @@ def test_production_signs_twice(clone: Clone) -> None:
     (path,) = [key for key in clone.s3.objects if key.endswith(f".{ENV}.json")]
     assert len(json.loads(clone.s3.objects[path])["signatures"]) == 2
     (clone.folder / "keys/staging-2.pem").unlink()
-    with pytest.raises(TwinopsError, match=r"staging-2.pem: expected the private key"):
+    with pytest.raises(TwinopsError, match=r"1 of 2 signatures \(staging-1\), still to sign: staging-2"):
         clone.run("v2", signature_threshold=2)

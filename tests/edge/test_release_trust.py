@@ -166,7 +166,7 @@ def test_production_with_one_signature(tmp_path: Path) -> None:
 
 def test_a_root_nobody_vouched_for_does_not_replace_the_pinned_one(world: World, tmp_path: Path) -> None:
     attacker = Publisher(tmp_path / "attacker")
-    attacker.repository.roles["root"].signed.version = 1
+    attacker.publish("v1")
     attacker.repository.changed.add("root")
     v2 = attacker.publish("v2")
     install_it = push(world, v2)

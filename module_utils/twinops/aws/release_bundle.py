@@ -8,12 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
+
 from .. import release
 from ..errors import TwinopsError
 from ..publishing import build
-from ..publishing.keys import KeyRing
-from ..publishing.repository import Repository
-from .releases import Bucket, ReleaseStore, required_keys
+from ..publishing.keys import KeyPlan, KeyRing, all_keys
+from ..publishing.repository import Repository, Target
+from .releases import Bucket, Publication, ReleaseStore
 
 PUBLISHED = "published"
 CURRENT = "current"
@@ -29,9 +31,9 @@ class Options:
     clone: Path
     repository: Path
     build_cache: Path
-    keys: Path
+    keys: KeyRing
+    key_plan: KeyPlan
     development_keys: bool
-    signature_threshold: int
     rebuild: bool
 
 
@@ -40,8 +42,8 @@ def reconcile(options: Options, bucket: Bucket, now: datetime, *, apply: bool) -
 
     :raises TwinopsError: what is missing or contradicts, before anything is written
     """
-    keys = KeyRing(options.keys)
-    store = ReleaseStore(bucket, options.repository, options.env, keys, threshold=options.signature_threshold, now=now)
+    keys, env = options.keys, options.env
+    store = ReleaseStore(bucket, options.repository, env, keys, plan=options.key_plan, now=now)
     if apply and not store.has_bucket:
         raise TwinopsError(f"s3://{bucket.name}: expected the bucket for models, found none; deploy it: --tags cloud")
     before = describe(store)
@@ -50,12 +52,16 @@ def reconcile(options: Options, bucket: Bucket, now: datetime, *, apply: bool) -
         return {"changed": True, "release": options.spec.version, "release_digest": None, "current": None} | {
             "diff": {"before": before, "after": {**before, options.spec.version: "built, signed and published"}}
         }
+    infos: dict[str, Target] = {**release_infos(env, manifest)}
     if options.state == CURRENT:
         pointer = release.current_bytes(manifest.release, manifest.digest)
-        targets = {**targets, release.current_target(options.env): pointer}
+        infos[release.current_target(env)] = targets[release.current_target(env)] = pointer
     if apply and options.development_keys and store.repository is None:
-        keys.generate(required_keys(options.env, options.signature_threshold))
-    written, warnings = store.publish(targets, apply=apply)
+        keys.generate(all_keys(options.key_plan))
+    published = store.publish(infos, targets, apply=apply)
+    written, warnings = published.written, published.warnings
+    if published.lacking:
+        raise TwinopsError(waiting_for(manifest, published))
     if apply:
         store.fetch(manifest)
     result = {
@@ -77,8 +83,25 @@ def reconcile(options: Options, bucket: Bucket, now: datetime, *, apply: bool) -
     return result
 
 
+def waiting_for(manifest: release.Manifest, publication: Publication) -> str:
+    """What a person reads whose release is proposed, and lacks signatures."""
+    return (
+        f"{manifest.release} ({manifest.digest[:12]}) is not published yet: "
+        f"{'; '.join(map(str, publication.lacking))}. It waits in the bucket: sign it on the host of that key with "
+        "playbooks/sign.yml, then run this again"
+    )
+
+
+def release_infos(env: str, manifest: release.Manifest) -> dict[str, TargetFile]:
+    """What is signed for a release: its files by their digest, and its manifest by its version."""
+    content = manifest.to_bytes()
+    sizes = {release.file_target(env, file.sha256): (file.size_bytes, file.sha256) for file in manifest.files}
+    sizes[release.manifest_target(env, manifest.release)] = (len(content), manifest.digest)
+    return {path: TargetFile(size, {"sha256": digest}, path) for path, (size, digest) in sizes.items()}
+
+
 def _wanted(options: Options, store: ReleaseStore, *, apply: bool) -> tuple[release.Manifest | None, dict[str, bytes]]:
-    """The manifest to have, and the targets to sign for it: none where it is published already.
+    """The manifest to have, and the targets to upload for it: none where it is published already, or waits to be.
 
     ``None`` in check mode, where building would write.
     """
@@ -99,6 +122,9 @@ def _wanted(options: Options, store: ReleaseStore, *, apply: bool) -> tuple[rele
             f"{release.release_path(version)}: expected everything that goes into {version} to be committed, "
             f"got:\n{source.uncommitted()}"
         )
+    proposed = store.proposed(version)
+    if proposed is not None and proposed.inputs_sha256 == source.inputs:
+        return proposed, {}  # those who have signed it signed these bytes; a new build may differ in the last bits
     if not apply:
         return None, {}
     manifest, files = build.build(source, options.build_cache)
@@ -141,7 +167,8 @@ def delivery(env: str, manifest: release.Manifest, repository: Repository) -> di
     """What a device needs to verify and install the release: paths in the repository."""
     versions = repository.versions()
     roots = [f"metadata/{version}.root.json" for version in range(2, versions["root"] + 1)]
-    others = [f"metadata/{versions[name]}.{name}.json" for name in ("snapshot", "targets", env)]
+    named = ("snapshot", "targets", env, release.current_role(env))
+    others = [f"metadata/{versions[name]}.{name}.json" for name in named]
     manifest_path = release.stored_path(release.manifest_target(env, manifest.release), manifest.digest)
     return {
         "metadata": [*roots, "metadata/timestamp.json", *others, f"targets/{manifest_path}"],

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from tuf.api.metadata import Metadata
 
 from .. import release
 from ..errors import TwinopsError
-from ..publishing.keys import ROOT_KEYS, SNAPSHOT_KEY, TARGETS_KEY, TIMESTAMP_KEY, KeyRing, environment_keys
-from ..publishing.repository import ROOT_PATH, TIMESTAMP_PATH, Repository, versioned
+from ..publishing import pending
+from ..publishing.exchange import Folder
+from ..publishing.keys import KeyPlan, KeyRing
+from ..publishing.repository import ROOT_PATH, TIMESTAMP_PATH, Repository, Signatures, Target, verify_roots, versioned
 
 PREFIX = "tuf/"
 PARALLEL_CALLS = 8
@@ -70,15 +74,26 @@ class Bucket:
         return TwinopsError(f"s3://{self.name}/{PREFIX}{path}: {operation}: {error}")
 
 
-class ReleaseStore:
-    """The releases of one environment. ``folder`` is the copy on this disk."""
+@dataclass(frozen=True)
+class Publication:
+    """What a publication did. ``lacking``: why it is only a proposal yet, that waits for these signatures."""
 
-    def __init__(self, bucket: Bucket, folder: Path, env: str, keys: KeyRing, *, threshold: int, now: datetime) -> None:
+    written: list[str]
+    warnings: list[str]
+    lacking: list[Signatures]
+
+
+class ReleaseStore:
+    """The releases of one environment. ``folder`` is the copy on this disk; ``plan`` the keys of a new repository."""
+
+    def __init__(
+        self, bucket: Bucket | Folder, folder: Path, env: str, keys: KeyRing, *, plan: KeyPlan, now: datetime
+    ) -> None:
         self._bucket = bucket
         self._folder = folder
         self._env = env
         self._keys = keys
-        self._threshold = threshold
+        self._plan = plan
         self._now = now
         self._files: dict[str, bytes] = {}
         self._published = bucket.list()
@@ -106,9 +121,28 @@ class ReleaseStore:
         newest = 1
         while versioned("root", newest + 1) in self._paths:
             newest += 1
-        for version in range(1, newest + 1):
-            self._files[ROOT_PATH] = read(versioned("root", version))
-        return Repository.load(self._env, self._keys, read, self._now)
+        roots = [read(versioned("root", version)) for version in range(1, newest + 1)]
+        verify_roots(roots, self._keys.pinned_root())
+        self._files[ROOT_PATH] = roots[-1]
+        try:
+            return Repository.load(self._env, self._keys, read, self._now)
+        except TwinopsError:
+            if newest == 1 or not self._was_interrupted(newest):
+                raise
+            # Killed between a new root and its timestamp: go on from the root before, and publish the same one again.
+            del self._files[versioned("root", newest)]
+            self._files[ROOT_PATH] = roots[-2]
+            return Repository.load(self._env, self._keys, read, self._now)
+
+    @property
+    def newest_root(self) -> bytes:
+        """The root as it is published."""
+        return self._files[ROOT_PATH]
+
+    def _was_interrupted(self, root_version: int) -> bool:
+        """Whether the newest root is one that was being published."""
+        proposals = pending.read(self._paths, self._bucket.get)
+        return "root" in proposals and proposals["root"].signed.version == root_version
 
     # -- ask ------------------------------------------------------------------------------------------------------
 
@@ -118,22 +152,22 @@ class ReleaseStore:
         digest = self.repository.digest(target) if self.repository else None
         if digest is None:
             return None
-        content = self._target(release.stored_path(target, digest), digest)
+        content = self.target(release.stored_path(target, digest), digest)
         return release.parse_manifest(content, f"s3://{self._bucket.name}/{PREFIX}: {target}")
 
     def current(self) -> dict[str, Any] | None:
         """What ``current.json`` says, or ``None`` before the first completed rollout."""
         target = release.current_target(self._env)
         digest = self.repository.digest(target) if self.repository else None
-        return None if digest is None else dict(json.loads(self._target(release.stored_path(target, digest), digest)))
+        return None if digest is None else dict(json.loads(self.target(release.stored_path(target, digest), digest)))
 
     def content(self, manifest: release.Manifest, path: str, fresh: Mapping[str, bytes]) -> bytes:
         """A file of a bundle: from the targets that are just being signed, or as published."""
         digest = next(file.sha256 for file in manifest.files if file.path == path)
         target = release.file_target(self._env, digest)
-        return fresh[target] if target in fresh else self._target(release.stored_path(target, digest), digest)
+        return fresh[target] if target in fresh else self.target(release.stored_path(target, digest), digest)
 
-    def _target(self, stored: str, digest: str) -> bytes:
+    def target(self, stored: str, digest: str) -> bytes:
         """A target's bytes, from the disk or the bucket, and only if they are the signed ones."""
         copy = self._folder / "targets" / stored
         if copy.is_file():
@@ -147,34 +181,98 @@ class ReleaseStore:
             )
         return content
 
+    def pending(self) -> dict[str, Metadata[Any]]:
+        """Role -> what is proposed for it and waits for signatures; what was published meanwhile is left out."""
+        published = self.repository.versions() if self.repository else {}
+        proposals = pending.read(self._paths, self._bucket.get)
+        return {
+            role: proposal
+            for role, proposal in proposals.items()
+            if proposal.signed.version == published.get(role, 0) + 1
+        }
+
+    def proposed(self, version: str) -> release.Manifest | None:
+        """The manifest of ``version`` in the release that waits for signatures, or ``None``."""
+        target = release.manifest_target(self._env, version)
+        proposal = self.pending().get(self._env)
+        info = proposal.signed.targets.get(target) if proposal else None
+        if info is None:
+            return None
+        digest = str(info.hashes["sha256"])
+        return release.parse_manifest(self.target(release.stored_path(target, digest), digest), f"proposed {target}")
+
     # -- change ---------------------------------------------------------------------------------------------------
 
-    def publish(self, targets: Mapping[str, bytes], *, apply: bool) -> tuple[list[str], list[str]]:
-        """Sign and upload ``targets`` (path -> content), and renew what nears its expiry.
+    def publish(self, infos: Mapping[str, Target], contents: Mapping[str, bytes], *, apply: bool) -> Publication:
+        """Have targets signed (path -> content or description), and renew what nears its expiry.
 
-        Returns (paths written to the bucket, warnings); nothing to do writes nothing. With ``apply`` false, nothing is
-        written anywhere, and the paths are those that would be.
+        ``contents`` are uploaded first. Nothing to do writes nothing. With ``apply`` false, nothing is written
+        anywhere, and the paths are those that would be.
         """
-        repository = self.repository
-        if repository is None:
-            if not apply:
-                return ["metadata/1.root.json", *targets], []
-            repository = Repository.create(self._env, self._keys, self._threshold, self._now)
-            shutil.rmtree(self._folder, ignore_errors=True)  # at most the copy of a repository that is no more
-        repository.put(targets)
-        warnings = repository.renew()
-        contents = {
+        if self.repository is None and not apply:
+            return Publication(["metadata/1.root.json", *contents], [], [])
+        repository = self._repository_or_new()
+        repository.put(infos)
+        return self.finish(repository, repository.renew(), contents, apply=apply)
+
+    def change(self, make: Callable[[Repository], list[str]], *, apply: bool) -> Publication:
+        """Publish, or propose, what ``make`` does to the repository; it returns warnings."""
+        repository = self._repository_or_new()
+        return self.finish(repository, make(repository), {}, apply=apply)
+
+    def adopt_first(self, proposals: Mapping[str, Metadata[Any]]) -> Repository:
+        """The repository of a first publication, as it is proposed."""
+        repository = Repository.empty(self._env, self._keys, self._now)
+        repository.adopt(proposals)
+        return repository
+
+    @property
+    def place(self) -> str:
+        """Where it is, for a message."""
+        return f"{self._bucket.name}/{PREFIX}"
+
+    def _repository_or_new(self) -> Repository:
+        if self.repository is not None:
+            return self.repository
+        return Repository.create(self._env, self._keys, self._plan, self._now)
+
+    def finish(
+        self,
+        repository: Repository,
+        warnings: list[str],
+        contents: Mapping[str, bytes],
+        *,
+        apply: bool,
+        only_propose: bool = False,
+    ) -> Publication:
+        """Publish what changed if it has all signatures, else put it where others can sign it.
+
+        ``only_propose`` leaves the publication to a host that has the online keys.
+        """
+        drafts = repository.draft(self.pending() if repository.changed else {})
+        lacking = repository.lacking(drafts)
+        stored = {
             f"targets/{release.stored_path(path, release.sha256(content))}": content
-            for path, content in targets.items()
+            for path, content in contents.items()
         }
-        absent = {path: c for path, c in contents.items() if self._paths.get(path) != len(c)}
+        absent = {path: c for path, c in stored.items() if self._paths.get(path) != len(c)}
         if not apply:
-            return [*absent, *sorted(repository.changed)], warnings
-        signed = repository.sign()
+            return Publication([*absent, *sorted(repository.changed)], warnings, lacking)
+        if lacking or only_propose:
+            proposals = {path: c for path, c in pending.files(drafts).items() if not self._has(path, c)}
+            self._upload(absent, list(proposals.items()))
+            return Publication([*absent, *proposals], warnings, lacking)
+        signed = repository.publication(drafts) if repository.changed else []
+        if self.repository is None:
+            shutil.rmtree(self._folder, ignore_errors=True)  # at most the copy of a repository that is no more
         self._upload(absent, signed)
         self.repository = repository
-        self._keep(contents, signed)
-        return [*absent, *(path for path, _ in signed)], warnings
+        self._keep(stored, signed)
+        return Publication([*absent, *(path for path, _ in signed)], warnings, [])
+
+    def _has(self, path: str, content: bytes) -> bool:
+        """Whether the bucket has exactly these bytes."""
+        return self._paths.get(path) == len(content) and self._bucket.get(path) == content
 
     def _upload(self, targets: Mapping[str, bytes], metadata: list[tuple[str, bytes]]) -> None:
         with ThreadPoolExecutor(PARALLEL_CALLS) as pool:
@@ -191,7 +289,7 @@ class ReleaseStore:
             wanted[release.stored_path(release.file_target(self._env, file.sha256), file.sha256)] = file.sha256
         missing = {path: digest for path, digest in wanted.items() if not (self._folder / "targets" / path).is_file()}
         with ThreadPoolExecutor(PARALLEL_CALLS) as pool:
-            contents = dict(zip(missing, pool.map(self._target, missing.keys(), missing.values())))
+            contents = dict(zip(missing, pool.map(self.target, missing.keys(), missing.values())))
         self._keep({f"targets/{path}": content for path, content in contents.items()}, [])
 
     def _keep(self, targets: Mapping[str, bytes], metadata: list[tuple[str, bytes]]) -> None:
@@ -207,11 +305,6 @@ class ReleaseStore:
         ordered = sorted(self._files.items(), key=lambda item: item[0] == TIMESTAMP_PATH)
         for path, content in [*targets.items(), *ordered]:
             _write_if_changed(self._folder / path, content)
-
-
-def required_keys(env: str, threshold: int) -> tuple[str, ...]:
-    """The names of all keys of an environment's repository."""
-    return (*ROOT_KEYS, TARGETS_KEY, SNAPSHOT_KEY, TIMESTAMP_KEY, *environment_keys(env, threshold))
 
 
 def _write_if_changed(path: Path, content: bytes) -> None:
