@@ -97,6 +97,10 @@ model_sha256:
   description: SHA-256 of the model.
   returned: when a manifest is known
   type: str
+data_version:
+  description: Digest of the data that the model was trained on.
+  returned: when a manifest is known
+  type: str
 hold_out:
   description: Records held out in training, and alarms of the model on them.
   returned: when a manifest is known

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from . import runs
+from .columns import aligned
 from .runs import Run, Turn
 
 HEADER = ("claimed (UTC)", "state", "workflow", "exit", "took", "attempt", "run")
@@ -16,14 +17,9 @@ def table(found: Sequence[Run], turns: Mapping[str, Turn], now: datetime) -> lis
     """The lines, runs in the order given. ``turns``: by workflow, of those that have runs that wait."""
     if not found:
         return ["no runs"]
-    rows = [HEADER, *(_row(run, now) for run in found)]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    header, *lines = ("  ".join(map(_padded, HEADER, row, widths)).rstrip() for row in rows)
-    table = [header]
-    for run, line in zip(found, lines):
-        notes = _notes(run, turns.get(run["workflow"], {}))
-        table += [line, *(f"    {title + ':':<8} {text}" for title, text in notes)]
-    return table
+    rows = [_row(run, now) for run in found]
+    notes = {number: list(_notes(run, turns.get(run["workflow"], {}))) for number, run in enumerate(found)}
+    return aligned(HEADER, rows, to_the_right=_TO_THE_RIGHT, notes=notes)
 
 
 def duration(seconds: float) -> str:
@@ -41,10 +37,6 @@ def waiting(run: Run, turn: Turn) -> str:
     ahead = queue.index(run["run_id"]) if run["run_id"] in queue else len(queue)
     others = f" and {ahead} more before it" if ahead else ""
     return f"for run {turn.get('holder', 'that has just ended')}{others}"
-
-
-def _padded(title: str, cell: str, width: int) -> str:
-    return cell.rjust(width) if title in _TO_THE_RIGHT else cell.ljust(width)
 
 
 def _row(run: Run, now: datetime) -> tuple[str, ...]:

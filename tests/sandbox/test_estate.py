@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sandbox.estate import NAMES
+from tests.sandbox.support import eventually
 
 if TYPE_CHECKING:
     from tests.conftest import Demonstration, Sandbox
@@ -78,6 +79,40 @@ def test_v3_is_recorded_as_rolled_back_and_nobody_runs_it(estate: Demonstration,
     assert [entry["outcome"] for entry in canary["history"] if entry["release"] == "v3"][-1] == "rolled_back"
     statuses = [json.loads(sandbox.on_device(name, "twinops-edge", "status")) for name in sandbox.devices()[1:]]
     assert not [entry for status in statuses for entry in status["history"] if entry["release"] == "v3"]
+
+
+def test_what_ran_on_a_device_is_answered_for_past_times_before_and_after_a_rollback(
+    estate: Demonstration, sandbox: Sandbox
+) -> None:
+    history = json.loads(sandbox.on_device("device-001", "twinops-edge", "status"))["history"]
+    began = {entry["release"]: entry["at"] for entry in history if entry["outcome"] == "committed"}
+    blocked = sandbox.blocked_rollout("v3")
+    assert blocked is not None
+    asked = {"v1": began["v1"], "v2": began["v2"], "v3": began["v3"]}
+    for release, at in asked.items():
+        shown = sandbox.playbook("playbooks/status.yml", "-e", "device=device-001", "-e", f"at={at}").output
+        assert f"device-001 at {at[:19].replace('T', ' ')} UTC: {release}\n" in shown
+    after = sandbox.playbook("playbooks/status.yml", "-e", "device=device-001", "-e", "at=2099-01-01T00:00Z").output
+    assert "UTC: v2\n" in after
+    assert f"back:    {blocked['reason']}" in after
+
+    known_at = blocked["started_at"]
+    then = sandbox.playbook("playbooks/status.yml", "-e", "device=device-001", "-e", f"known_at={known_at}").output
+    assert re.findall(r"^\d{4}-\S+ \S+  (?:now|\d{4}-\S+ \S+) +(v\d) ", then, re.MULTILINE) == ["v2", "v1"]
+
+
+def test_the_devices_are_shown_with_what_the_ledger_knows_of_one_that_is_off(
+    estate: Demonstration, sandbox: Sandbox
+) -> None:
+    sandbox.command("device", "off", "device-005")
+    try:
+        shown = sandbox.playbook("playbooks/status.yml").output
+    finally:
+        sandbox.command("device", "on", "device-005")
+        eventually(lambda: json.loads(sandbox.on_device("device-005", "twinops-edge", "status"))["health"])
+    assert "6 devices: 5 ok, 1 unreachable. Releases: 5 v2, 1 none.\n" in shown
+    assert re.search(r"^device-005 .*\n    known:   v2 since .*, says the ledger$", shown, re.MULTILINE)
+    assert re.search(r"^device-001  canary  v2       [ab]     ok ", shown, re.MULTILINE)
 
 
 def test_second_demo_changes_nothing(estate: Demonstration) -> None:

@@ -20,18 +20,21 @@ __all__ = ["Deployment", "Ledger", "LedgerError", "Rollout"]
 
 
 class Deployment(TypedDict, total=False):
-    """What one device ended up with in one rollout. ``state``: committed, rolled_back, failed or unreachable."""
+    """What happened to one release on one device. ``state``: committed, rolled_back, failed or unreachable."""
 
     device: str
     release: str
     release_digest: str
     model_digest: str
     git_sha: str
+    data_version: str
     state: str
     reason: str
     rollout_id: str
     valid_from: str
-    """Time since when the device runs this; empty where it never came to run it."""
+    """When it happened, by the device's clock; empty where the device has told no time."""
+    recorded_at: str
+    """When the ledger learnt it."""
 
 
 class Rollout(TypedDict, total=False):
@@ -40,7 +43,9 @@ class Rollout(TypedDict, total=False):
     rollout_id: str
     release: str
     release_digest: str
+    model_digest: str
     git_sha: str
+    data_version: str
     state: str
     wave: str
     reason: str
@@ -313,9 +318,20 @@ class Ledger:
     # -- devices --------------------------------------------------------------------------------------------------
 
     def record_deployment(self, deployment: Deployment, *, at: str) -> None:
-        """Write what happened on a device; the same ``at`` and rollout write the same item again."""
-        key = {"pk": f"device#{deployment['device']}", "sk": f"{at}#{deployment['rollout_id']}"}
-        self._table.put({**deployment, **key, "kind": "deployment", "at": at})
+        """Write what happened on a device; the same ``at`` and rollout write the same item again.
+
+        ``recorded_at`` stays what it was at first: the ledger does not learn it anew.
+        """
+        key = (f"device#{deployment['device']}", f"{at}#{deployment['rollout_id']}")
+        item = {**deployment, "kind": "deployment", "at": at}
+        item.setdefault("recorded_at", runs.now())
+        values = {name: f"if_not_exists(#{name}, :{name})" if name == "recorded_at" else f":{name}" for name in item}
+        self._table.update(
+            key,
+            "SET " + ", ".join(f"#{name} = {value}" for name, value in values.items()),
+            names={f"#{name}": name for name in item},
+            values={f":{name}": value for name, value in item.items()},
+        )
 
     def deployments(self, device: str) -> list[Deployment]:
         """Everything recorded about a device, oldest first."""

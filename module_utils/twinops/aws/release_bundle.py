@@ -73,6 +73,7 @@ def reconcile(options: Options, bucket: Bucket, now: datetime, *, apply: bool) -
         "release_digest": manifest.digest,
         "git_sha": manifest.git_sha,
         "model_sha256": manifest.model["sha256"],
+        "data_version": manifest.data_version,
         "hold_out": hold_out(store.content(manifest, "training.json", targets)),
         "current": _current(store),
         "repository": str(options.repository),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from .. import rollout as rollouts
 from .ledger import Deployment, Ledger, LedgerError, Rollout
 
-ATTRIBUTES = ("rollout_id", "release", "release_digest", "git_sha", "started_at")
+RELEASE = ("release", "release_digest", "model_digest", "git_sha", "data_version")
+ATTRIBUTES = ("rollout_id", *RELEASE, "started_at")
 
 
 class Recorder:
@@ -35,7 +36,8 @@ class Recorder:
             "release": bundle["release"],
             "release_digest": bundle["release_digest"],
             "git_sha": bundle.get("git_sha", ""),
-            "model_sha256": bundle.get("model_sha256", ""),
+            "model_digest": bundle.get("model_sha256", ""),
+            "data_version": bundle.get("data_version", ""),
             "started_at": started_at,
         }
         if self._apply:
@@ -65,30 +67,51 @@ class Recorder:
     ) -> dict[str, str]:
         """Write each device's outcome up to ``wave``, then the rollout. Returns device -> outcome, or pending."""
         devices = {device: "pending" for wave_devices in rollout["waves"].values() for device in wave_devices}
+        earlier = self._earlier(rollout) if self._apply else []
         for device in rollouts.waves_up_to(rollout["waves"], wave):
             outcome, why, at = rollouts.outcome(statuses.get(device), rollout["release_digest"], rollout["rollout_id"])
             devices[device] = outcome
             if self._apply:
-                self._record_device(rollout, device, outcome, why, at)
+                self._record_history(device, statuses.get(device) or {}, [rollout, *earlier])
+                if not at:
+                    self._record_silence(rollout, device, outcome, why)
         ended_at = "" if state == rollouts.RUNNING else now
         if self._apply:
             self._write(rollout, devices, state=state, wave=wave, reason=reason, ended_at=ended_at)
         return devices
 
-    def _record_device(self, rollout: Mapping[str, Any], device: str, outcome: str, why: str, at: str) -> None:
-        deployment: Deployment = {
+    def _earlier(self, rollout: Mapping[str, Any]) -> list[Rollout]:
+        return [old for old in self.newest() if old["rollout_id"] != rollout["rollout_id"]]
+
+    def _record_history(self, device: str, status: rollouts.Status, known: Sequence[Mapping[str, Any]]) -> None:
+        """What the device tells of the time since the rollout before this one: also what another run did not record."""
+        since = known[1]["started_at"] if len(known) > 1 else ""
+        for entry in status.get("history") or ():
+            if entry["at"] < since:
+                continue
+            same = (rollout for rollout in known if rollout["release_digest"] == entry["release_digest"])
+            release: Mapping[str, Any] = next(same, entry)
+            deployment = {
+                **{name: release.get(name, "") for name in RELEASE},
+                "device": device,
+                "state": entry["outcome"],
+                "reason": entry["reason"] or "",
+                "rollout_id": entry["rollout_id"] or "",
+                "valid_from": entry["at"],
+            }
+            self._ledger.record_deployment(cast(Deployment, deployment), at=entry["at"])
+
+    def _record_silence(self, rollout: Mapping[str, Any], device: str, outcome: str, why: str) -> None:
+        """What the device has no time for is recorded at the time of the rollout: a repeated run repeats the item."""
+        deployment = {
+            **{name: rollout[name] for name in RELEASE},
             "device": device,
-            "release": rollout["release"],
-            "release_digest": rollout["release_digest"],
-            "model_digest": rollout["model_sha256"],
-            "git_sha": rollout["git_sha"],
             "state": outcome,
             "reason": why,
             "rollout_id": rollout["rollout_id"],
-            "valid_from": at if outcome == "committed" else "",
+            "valid_from": "",
         }
-        # Without a time of the device, that of the rollout: a repeated run then writes the same item, not another one.
-        self._ledger.record_deployment(deployment, at=at or rollout["started_at"])
+        self._ledger.record_deployment(cast(Deployment, deployment), at=rollout["started_at"])
 
     def _write(
         self,

@@ -71,7 +71,7 @@ class Table:
         key: tuple[str, str],
         expression: str,
         *,
-        condition: str,
+        condition: str = "",
         values: Mapping[str, Any],
         names: Mapping[str, str],
     ) -> dict[str, Any] | None:
@@ -80,9 +80,10 @@ class Table:
             "TableName": self.name,
             "Key": _key(*key),
             "UpdateExpression": expression,
-            "ConditionExpression": condition,
             "ReturnValues": "ALL_NEW",
         }
+        if condition:
+            request["ConditionExpression"] = condition
         if names:
             request["ExpressionAttributeNames"] = dict(names)
         if values:

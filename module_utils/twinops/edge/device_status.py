@@ -26,11 +26,15 @@ def device_status(root: Path) -> dict[str, Any]:
     settings = _read(root / "device.json", problems)
     # Before its first release a device has no state; that is no problem.
     state = _read(root / "state.json", problems) if (root / "state.json").exists() else {}
+    manifest = _read(root / "current/manifest.json", problems) if state.get("release") else {}
     usage = shutil.disk_usage(root if root.is_dir() else "/")
     return {
         "device": settings.get("device"),
         "release": state.get("release"),
         "release_digest": state.get("release_digest"),
+        "model_sha256": (manifest.get("model") or {}).get("sha256"),
+        "git_sha": manifest.get("git_sha"),
+        "data_version": manifest.get("data_version"),
         "slot": state.get("slot"),
         "phase": state.get("phase", "idle" if settings else "not enrolled"),
         "reason": state.get("reason"),

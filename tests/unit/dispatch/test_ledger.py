@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from twinops import runs
 from twinops.aws.ledger import Deployment, Ledger, LedgerError, Rollout
 from twinops.runs import Claim, Run
 
@@ -163,10 +164,16 @@ def test_deployments_of_a_device(ledger: Ledger) -> None:
     )  # fmt: skip
     second = Deployment(**{**first, "release": "v2", "rollout_id": "2"})
     ledger.record_deployment(second, at="2026-01-02T00:00:00.000000Z")
-    for _ in range(2):
-        ledger.record_deployment(first, at="2026-01-01T00:00:00.000000Z")
-    assert ledger.deployments("device-001") == [first, second]
+    ledger.record_deployment(first, at="2026-01-01T00:00:00.000000Z")
+    recorded = ledger.deployments("device-001")
+    learnt_at = [deployment.pop("recorded_at") for deployment in recorded]
+    assert recorded == [first, second]
+    assert all("2026-01-02" < at <= runs.now() for at in learnt_at)
     assert ledger.deployments("device-002") == []
+
+    ledger.record_deployment(Deployment(**{**first, "reason": "told again"}), at="2026-01-01T00:00:00.000000Z")
+    again = ledger.deployments("device-001")[0]
+    assert (again["reason"], again["recorded_at"]) == ("told again", learnt_at[0]), "it is not learnt anew"
 
 
 def test_a_rollout_ends_once(ledger: Ledger) -> None:
