@@ -86,8 +86,9 @@ class Company:
     def sign(self, *people: str) -> dict[str, Any]:
         """playbooks/sign.yml, twice, on each of their hosts."""
         for who in people:
-            digest = self.look(who)["digest"]
-            done = release_keys.sign(self.store(who), self.ring(who), digest, apply=True)
+            store = self.store(who)
+            digest = release_keys.look(store, None)["digest"]
+            done = release_keys.sign(store, self.ring(who), digest, apply=True)
         return done
 
     def release(self, version: str = "v1", **changes: Any) -> dict[str, Any]:

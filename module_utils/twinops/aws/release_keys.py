@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -96,7 +97,7 @@ def require_place(store: ReleaseStore) -> None:
 
 def _proposals(store: ReleaseStore) -> tuple[Repository, dict[str, Metadata[Any]]]:
     """The repository as it would be with everything that is proposed, and the proposals."""
-    repository, proposals = store.repository, store.pending()
+    repository, proposals = copy.deepcopy(store.repository), store.pending()
     if repository is None:
         if not {"root", "targets"} <= set(proposals):
             raise TwinopsError(f"{store.place}: nothing is published or proposed; begin with playbooks/keys.yml")
