@@ -54,7 +54,7 @@ message:
   type: str
   sample: "v3 stopped at wave canary: alarm rate 0.00% (0 of 540 records, on device-001) against 7.10% (...)"
 devices:
-  description: Each device and C(ok), C(failed), C(unreachable), C(timed_out) or C(never_reported).
+  description: Each device and C(ok), C(waiting), C(failed), C(unreachable), C(timed_out) or C(never_reported).
   returned: success
   type: dict
 metrics:

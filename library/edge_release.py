@@ -62,14 +62,26 @@ options:
     description: How long to wait for another install on the same device.
     type: float
     default: 120
+  maintenance_window:
+    description:
+      - When a release may be installed, in UTC, such as C(22:00-04:30) or C(Sat,Sun 08:00-16:00); several are separated
+        by semicolons. Outside of it the device notes that it waits. Empty is always.
+      - A release is taken back at any time.
+    type: str
+    default: ""
+  bandwidth_kib_s:
+    description: Most that is sent to the device, in KiB a second; 0 is no limit. The action plugin keeps it.
+    type: float
+    default: 0
   step:
     description: Set by the action plugin. C(look) only says what would be done and which files are missing.
     type: str
     choices: [look, apply]
     default: apply
   archive:
-    description: Set by the action plugin. The pushed archive on the device.
-    type: path
+    description: Set by the action plugin. The parts of the pushed archive, names in C(incoming/), in their order.
+    type: list
+    elements: str
 author: twinops contributors
 """
 
@@ -93,8 +105,12 @@ bytes_sent:
   description: Bytes pushed to the device.
   returned: by the action plugin
   type: int
+deltas:
+  description: How many files travelled as a delta.
+  returned: where something was pushed
+  type: int
 action:
-  description: C(nothing), C(install), C(finish) or C(undo); what was found to be necessary.
+  description: C(nothing), C(install), C(finish), C(undo) or C(wait); what was found to be necessary.
   returned: for state present
   type: str
 """
@@ -102,7 +118,8 @@ action:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.twinops.edge import install
+from ansible.module_utils.twinops import slots
+from ansible.module_utils.twinops.edge import install, staging
 from ansible.module_utils.twinops.edge.state import Device
 from ansible.module_utils.twinops.errors import TwinopsError
 
@@ -119,7 +136,9 @@ SPEC = {
     "probe_s": {"type": "float", "default": 10},
     "lock_wait_s": {"type": "float", "default": 120},
     "step": {"type": "str", "choices": ["look", "apply"], "default": "apply"},
-    "archive": {"type": "path"},
+    "archive": {"type": "list", "elements": "str"},
+    "maintenance_window": {"type": "str", "default": ""},
+    "bandwidth_kib_s": {"type": "float", "default": 0},
 }
 
 
@@ -132,6 +151,7 @@ def run(params: dict, apply: bool) -> dict:
         start_timeout_s=params["start_timeout_s"],
         probe_s=params["probe_s"],
         lock_wait_s=params["lock_wait_s"],
+        maintenance_window=params["maintenance_window"] or "",
     )
     if params["state"] == "reverted":
         if not apply:
@@ -141,12 +161,28 @@ def run(params: dict, apply: bool) -> dict:
             root, wanted.release_digest, settings, rollout_id=params["rollout_id"], reason=params["reason"]
         )
         return {"changed": changed, "state": state}
-    found = install.look(root, wanted, {digest: file["size_bytes"] for digest, file in bundle["files"].items()})
+    found = install.look(root, wanted, settings)
     if params["step"] == "look" or not apply:
-        return {"changed": found["action"] != "nothing", **found}
-    archive = Path(params["archive"]) if params["archive"] else None
-    changed, state = install.install(root, wanted, settings, rollout_id=params["rollout_id"], archive=archive)
+        is_due = found["action"] != slots.NOTHING
+        needs = install.needs(root, wanted, bundle["files"]) if found["action"] in (slots.INSTALL, slots.UNDO) else {}
+        return {"changed": is_due, "lacking": [], "bases": {}, "received": [], **found, **needs}
+    try:
+        changed, state = install.install(
+            root, wanted, settings, rollout_id=params["rollout_id"], archive=_parts(root, params["archive"])
+        )
+    except install.WholeFilesNeededError as error:
+        lacking = install.needs(root, wanted, bundle["files"])["lacking"]
+        return {**found, "changed": False, "whole": error.digests, "why": str(error), "lacking": lacking}
     return {"changed": changed, "action": found["action"], "state": state}
+
+
+def _parts(root: Path, names: list | None) -> list[Path] | None:
+    if names is None:
+        return None
+    wrong = [name for name in names if not staging.PART.fullmatch(name)]
+    if wrong:
+        raise TwinopsError("archive: expected names of parts in incoming/, got %r" % wrong[0])
+    return [root / "incoming" / name for name in names]
 
 
 def diff(before: dict, after: dict) -> dict:

@@ -23,6 +23,8 @@ FAILED = "failed"
 UNREACHABLE = "unreachable"
 TIMED_OUT = "timed_out"
 NEVER_REPORTED = "never_reported"
+WAITING = "waiting"
+"""For its maintenance window; no trouble, but nothing is known either."""
 TROUBLES = (FAILED, UNREACHABLE, TIMED_OUT, NEVER_REPORTED)
 
 
@@ -60,7 +62,7 @@ class Alarms:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``reasons`` say with numbers why it is not a pass; ``devices`` maps each to ok or its trouble."""
+    """``reasons`` say with numbers why it is not a pass; ``devices`` maps each to ok, waiting or its trouble."""
 
     verdict: str
     reasons: tuple[str, ...]
@@ -103,7 +105,7 @@ def explain(verdict: Verdict, release: str, wave: str) -> str:
 
 
 def classify(status: Mapping[str, Any] | None, release_digest: str) -> tuple[str, str]:
-    """(ok or a trouble, why) of one device that should run ``release_digest``.
+    """(ok, waiting or a trouble, why) of one device that should run ``release_digest``.
 
     ``status`` is its ``device_status``; ``{"unreachable": true}`` without a connection, ``None`` if nobody asked it.
     """
@@ -111,13 +113,21 @@ def classify(status: Mapping[str, Any] | None, release_digest: str) -> tuple[str
         return NEVER_REPORTED, "no status was read"
     if status.get("unreachable"):
         return UNREACHABLE, "no connection"
+    if slots.at_rest(status) and status["release_digest"] == release_digest:
+        return _classify_health(status.get("health"), release_digest)
+    return _classify_other(status, release_digest)
+
+
+def _classify_other(status: Mapping[str, Any], release_digest: str) -> tuple[str, str]:
+    """Of a device that answers and does not run ``release_digest``, or is not done with it."""
+    waiting = status.get("waiting") or {}
+    if slots.at_rest(status) and waiting.get("release_digest") == release_digest:
+        return WAITING, f"waits for its maintenance window, {waiting['window']} UTC; its clock says {status['clock']}"
     if not status.get("release") and not status.get("history"):
         return NEVER_REPORTED, f"no release ever ran there ({status.get('phase') or 'no state'})"
     if not slots.at_rest(status):
         return TIMED_OUT, f"still at phase {status['phase']}"
-    if status["release_digest"] != release_digest:
-        return FAILED, _why_not_installed(status, release_digest)
-    return _classify_health(status.get("health"), release_digest)
+    return FAILED, _why_not_installed(status, release_digest)
 
 
 def _classify_health(health: Mapping[str, Any] | None, release_digest: str) -> tuple[str, str]:
@@ -156,7 +166,10 @@ def judge(
     health = {device: (statuses[device] or {})["health"] for device in rollout if devices[device] == OK}
     metrics, failures, doubts = _judge_metrics(health, baseline, policy)
     failures = [*_over_budget(judged, fleet_size, policy), *failures]
-    if wave and not any(devices[device] == OK for device in wave):
+    waits = [f"{device} {why}" for device, (kind, why) in judged.items() if kind == WAITING]
+    if waits:
+        doubts.append(f"{len(waits)} of {fleet_size} devices wait: {'; '.join(waits[:5])}")
+    elif wave and not any(devices[device] == OK for device in wave):
         whys = "; ".join(f"{device}: {judged[device][1]}" for device in wave)
         doubts.append(f"no device of this wave runs the release: {whys}")
     verdict = FAIL if failures else INCONCLUSIVE if doubts else PASS

@@ -256,5 +256,48 @@ def stored_path(target: str, digest: str) -> str:
     return f"{folder}/{digest}.{name}"
 
 
-def current_bytes(version: str, manifest_sha256: str) -> bytes:
-    return as_json_bytes({"release": version, "manifest_sha256": manifest_sha256})
+def current_bytes(version: str, manifest_sha256: str, before: Mapping[str, Any] | None) -> bytes:
+    """``current.json``. Its serial grows with each move away from ``before``, so that a device tells old from new."""
+    named = {"release": version, "manifest_sha256": manifest_sha256}
+    if before is not None and {key: before.get(key) for key in named} == named:
+        return as_json_bytes(dict(before))
+    return as_json_bytes({**named, "serial": current_serial(before) + 1})
+
+
+def current_serial(current: Mapping[str, Any] | None) -> int:
+    """0 before the first; a ``current.json`` without a serial is as old as the first one."""
+    return 0 if current is None else int(current.get("serial", 1))
+
+
+def parse_current(content: bytes, where: str) -> dict[str, Any]:
+    """Read a ``current.json`` whose bytes were verified.
+
+    :raises SpecError: it is something else
+    """
+    try:
+        data = json.loads(content)
+        version, digest, serial = data["release"], data["manifest_sha256"], current_serial(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SpecError([f"{where}: expected release and manifest_sha256, got something else ({error!r})"]) from error
+    if not VERSION.fullmatch(str(version)) or not SHA256.fullmatch(str(digest)):
+        raise SpecError([f"{where}: expected a release and its digest, got {version!r} and {digest!r}"])
+    return {"release": version, "manifest_sha256": digest, "serial": serial}
+
+
+LARGE_BYTES = 256 << 10
+"""From this size on a changed file travels as a delta; below there is little to gain."""
+
+
+def large_changes(before: Manifest, after: Manifest) -> list[tuple[str, str]]:
+    """(SHA-256 before, SHA-256 after) of each large file that both releases have with different bytes."""
+    olds = {file.path: file.sha256 for file in before.files}
+    return [
+        (olds[file.path], file.sha256)
+        for file in after.files
+        if file.size_bytes >= LARGE_BYTES and olds.get(file.path, file.sha256) != file.sha256
+    ]
+
+
+def delta_path(old_sha256: str, new_sha256: str) -> str:
+    """Where the difference of two content-addressed files lies in a repository. Not signed: the result is checked."""
+    return f"deltas/{old_sha256}-{new_sha256}"

@@ -166,6 +166,8 @@ def outcome(status: Status | None, release_digest: str, rollout_id: str) -> tupl
         return own[-1]["outcome"], own[-1]["reason"] or "", own[-1]["at"]
     if status.get("release_digest") == release_digest:
         return "committed", "ran it before this rollout", ""
+    if (status.get("waiting") or {}).get("release_digest") == release_digest:
+        return gate.WAITING, f"waits for its maintenance window, {status['waiting']['window']} UTC", ""
     return "failed", f"runs {status.get('release')}, phase {status.get('phase')}", ""
 
 
@@ -189,6 +191,7 @@ def describe_end(devices: Mapping[str, str]) -> str:
         "rolled_back": "Rolled back: {}.",
         "committed": "Still running it: {}.",
         "failed": "Never ran it: {}.",
+        "waiting": "Still waiting for their maintenance window: {}.",
         "unreachable": "Not reached: {}; the next run brings them up to date.",
     }
     return " ".join(text.format(gate.name_some(by_state[state])) for state, text in texts.items() if state in by_state)

@@ -47,6 +47,8 @@ NOTHING = "nothing"
 INSTALL = "install"
 FINISH = "finish"
 UNDO = "undo"
+WAIT = "wait"
+"""What a device outside its maintenance window does instead of ``install``."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,11 @@ def other(slot: str | None) -> str:
 
 
 def empty_state() -> dict[str, Any]:
-    """The state of a device that never had a release."""
+    """The state of a device that never had a release.
+
+    ``waiting`` names the release that waits for the maintenance window; ``current_serial`` is that of ``current.json``
+    when this device last decided about a release (:func:`may_follow`).
+    """
     return {
         "phase": IDLE,
         "slot": None,
@@ -73,6 +79,8 @@ def empty_state() -> dict[str, Any]:
         "target": None,
         "rollout_id": None,
         "reason": None,
+        "waiting": None,
+        "current_serial": 0,
         "history": [],
     }
 
@@ -112,7 +120,30 @@ def at_rest(state: Mapping[str, Any]) -> bool:
 
 def begin(state: Mapping[str, Any], target: Mapping[str, Any], rollout_id: str | None) -> dict[str, Any]:
     """The state with which a transaction towards ``target`` (slot, release, release_digest) starts."""
-    return {**enter(state, PENDING), "target": dict(target), "rollout_id": rollout_id, "reason": None}
+    started = {"target": dict(target), "rollout_id": rollout_id, "reason": None, "waiting": None}
+    return {**enter(state, PENDING), **started}
+
+
+def wait(state: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of a device at rest that will install ``wanted`` (release, release_digest, window) in its window."""
+    return {**state, "waiting": dict(wanted)}
+
+
+def decided(state: Mapping[str, Any], current_serial: int) -> dict[str, Any]:
+    """The target was found good enough to be tried while ``current.json`` had this serial; it is written down before.
+
+    Whatever becomes of it now, a pull does not try again before the environment moves on.
+    """
+    return {**state, "current_serial": current_serial}
+
+
+def may_follow(state: Mapping[str, Any], current_serial: int) -> bool:
+    """Whether a device that pulls may follow the ``current.json`` with this serial.
+
+    Not while a transaction is open, and not back: what a rollout pushed is newer than ``current.json``, which moves
+    only when the rollout has passed its last gate; what failed here is not tried for ever.
+    """
+    return at_rest(state) and current_serial > state["current_serial"]
 
 
 def reverts(state: Mapping[str, Any], reason: str) -> dict[str, Any] | None:

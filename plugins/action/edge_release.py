@@ -1,21 +1,23 @@
 """Pushes to a device what it lacks of a release, over the connection that is open anyway, then runs the transaction.
 
 One task a device: ask (one short module run), push one archive, install. A device that lacks nothing is asked only.
+Where a delta did not do, whole files follow.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
-import tarfile
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-KEEP_ARCHIVES = 8
+sys.path.append(str(Path(__file__).parents[2] / "module_utils"))  # Ansible's own path to it is for modules only
+from twinops import windows
+from twinops.errors import SpecError
+from twinops.publishing import delivery
 
 
 class ActionModule(ActionBase):
@@ -23,8 +25,9 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        arguments, variables = dict(self._task.args), task_vars or {}
-        bundle = arguments.get("bundle")
+        arguments, self._variables = dict(self._task.args), task_vars or {}
+        bundle, bandwidth_kib_s = arguments.get("bundle"), _bandwidth(arguments.pop("bandwidth_kib_s", 0))
+        _check_window(arguments.get("maintenance_window") or "")
         if not isinstance(bundle, dict) or "release" not in bundle:
             raise AnsibleActionFail(
                 "edge_release: bundle: expected the result of release_bundle; is the control host within --limit?"
@@ -33,56 +36,73 @@ class ActionModule(ActionBase):
             if not self._task.check_mode:
                 raise AnsibleActionFail(f"edge_release: bundle: {bundle['release']} is not published")
             return result | {"changed": True, "msg": f"would install {bundle['release']} once it is published"}
-        survey = variables.get("edge_gate_survey") or {}
+        survey = self._variables.get("edge_gate_survey") or {}
         if self._task.check_mode and (survey.get("device_status") or {}).get("phase") == "not enrolled":
             return result | {"changed": True, "msg": f"would install {bundle['release']} once it is enrolled"}
+        arguments["bundle"] = slim(bundle)
         if arguments.get("state") == "reverted":
-            return result | self._module({**arguments, "bundle": slim(bundle)}, variables)
-        found = self._module({**arguments, "bundle": slim(bundle), "step": "look"}, variables)
+            return result | self._module(arguments)
+        found = self._module({**arguments, "step": "look"})
         if found.get("failed") or not found["changed"] or self._task.check_mode:
             return result | found | {"bytes_sent": 0}
-        archive = pack(Path(bundle["repository"]), delivery(bundle, found["lacking"]))
-        remote = f"{arguments['root']}/incoming/{archive.name}"
-        self._connection.put_file(str(archive), remote)
-        installed = self._module({**arguments, "bundle": slim(bundle), "archive": remote}, variables)
-        return result | installed | {"bytes_sent": archive.stat().st_size}
+        if found["action"] == "wait":
+            return result | self._module(arguments) | {"bytes_sent": 0}
+        return result | self._deliver(arguments, bundle, found, bandwidth_kib_s)
 
-    def _module(self, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+    def _deliver(
+        self, arguments: dict[str, Any], bundle: Mapping[str, Any], found: dict[str, Any], bandwidth_kib_s: float
+    ) -> dict[str, Any]:
+        """Push and install; once more with whole files where the deltas did not do."""
+        repository = Path(bundle["repository"])
+        deltas = delivery.choose_deltas(repository, bundle, found["bases"])
+        bytes_sent = 0
+        while True:
+            paths = delivery.paths(bundle, found["lacking"], deltas)
+            parts = delivery.pack(repository, paths, delivery.part_bytes(bandwidth_kib_s))
+            missing = [part for part in parts if part.name not in found["received"]]
+            self._push(missing, f"{arguments['root']}/incoming", bandwidth_kib_s)
+            bytes_sent += sum(part.stat().st_size for part in missing)
+            installed = self._module({**arguments, "archive": [part.name for part in parts]})
+            if not installed.get("whole") or not deltas:
+                return installed | {"bytes_sent": bytes_sent, "deltas": len(deltas)}
+            found, deltas = {**found, "lacking": installed["lacking"], "received": []}, {}
+
+    def _push(self, parts: Sequence[Path], folder: str, bandwidth_kib_s: float) -> None:
+        if bandwidth_kib_s and self._connection.transport == "ssh":
+            for program in ("sftp", "scp"):  # whichever of them Ansible takes; both count in Kbit/s
+                extra = self._connection.get_option(f"{program}_extra_args") or ""
+                limit = max(1, round(bandwidth_kib_s * 8192 / 1000))
+                self._connection.set_option(f"{program}_extra_args", f"{extra} -l {limit}".strip())
+        for part in parts:
+            self._connection.put_file(str(part), f"{folder}/{part.name}")
+
+    def _module(self, arguments: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self._execute_module(
-            module_name="edge_release", module_args=arguments, task_vars=variables
+            module_name="edge_release", module_args=arguments, task_vars=self._variables
         )
         return answer
 
 
 def slim(bundle: dict[str, Any]) -> dict[str, Any]:
     """What the device needs to know of the bundle."""
-    files = {digest: {"size_bytes": file["size_bytes"]} for digest, file in bundle["files"].items()}
+    files = {
+        digest: {"size_bytes": file["size_bytes"], "name": file["name"]} for digest, file in bundle["files"].items()
+    }
     return {"release": bundle["release"], "release_digest": bundle["release_digest"], "files": files}
 
 
-def delivery(bundle: dict[str, Any], lacking: list[str]) -> list[str]:
-    """Paths in the repository: the metadata, always, and the files that the device lacks."""
-    return sorted([*bundle["metadata"], *(bundle["files"][digest]["path"] for digest in lacking)])
+def _bandwidth(value: Any) -> float:
+    try:
+        bandwidth_kib_s = float(value or 0)
+    except (TypeError, ValueError):
+        bandwidth_kib_s = -1
+    if not 0 <= bandwidth_kib_s < float("inf"):
+        raise AnsibleActionFail(f"edge_bandwidth_kib_s: expected KiB/s, or 0 for no limit, got {value!r}")
+    return bandwidth_kib_s
 
 
-def pack(repository: Path, paths: list[str]) -> Path:
-    """One archive of ``paths``, made once and shared by all devices that lack the same."""
-    content = {path: (repository / path).read_bytes() for path in paths}
-    name = hashlib.sha256(b"\0".join(part for path in paths for part in (path.encode(), content[path]))).hexdigest()
-    folder = repository / "push"
-    archive = folder / f"{name}.tar.gz"
-    if archive.is_file():
-        return archive
-    buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
-        for path in paths:
-            member = tarfile.TarInfo(path)
-            member.size = len(content[path])
-            tar.addfile(member, io.BytesIO(content[path]))
-    folder.mkdir(exist_ok=True)
-    temporary = folder / f".{name}.{id(buffer)}.new"
-    temporary.write_bytes(buffer.getvalue())
-    temporary.replace(archive)
-    for old in sorted(folder.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime)[:-KEEP_ARCHIVES]:
-        old.unlink(missing_ok=True)
-    return archive
+def _check_window(text: str) -> None:
+    try:
+        windows.check(text, "edge_maintenance_window")
+    except SpecError as error:
+        raise AnsibleActionFail(str(error)) from error

@@ -7,7 +7,6 @@ onnxruntime.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from typing import Any
 from twinops import release
 from twinops.aws import release_bundle
 from twinops.edge import install
+from twinops.publishing import delivery
 from twinops.publishing.keys import KeyRing, all_keys, key_plan
 from twinops.publishing.repository import ROOT_PATH, Repository
 
@@ -30,20 +30,9 @@ SETTINGS = install.Settings("supervisord", smoke_timeout_s=5, start_timeout_s=0.
 GOLDEN = {"labels": [0, 1], "probabilities": [[0.9, 0.1], [0.2, 0.8]]}
 
 
-def action_plugin() -> Any:
-    """plugins/action/edge_release.py, which is no package."""
-    spec = importlib.util.spec_from_file_location("edge_release_action", CLONE / "plugins/action/edge_release.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PUSH = action_plugin()
-
-
-def bundle(version: str, **behaviour: Any) -> tuple[release.Manifest, dict[str, bytes]]:
+def bundle(
+    version: str, model_bytes: bytes | None = None, **behaviour: Any
+) -> tuple[release.Manifest, dict[str, bytes]]:
     """A release whose ``config.json`` says how its service behaves (see :class:`World`)."""
     where = release.release_path(version)
     model = {"name": "m", "trainer": "t", "parameters": {}}
@@ -52,7 +41,7 @@ def bundle(version: str, **behaviour: Any) -> tuple[release.Manifest, dict[str, 
     )
     training = {"data_version": "d", "rows": {"held_out": 100}, "metrics": {"alarm_rate": 0.07}}
     content = {
-        "model.onnx": f"model of {version}".encode(),
+        "model.onnx": model_bytes or f"model of {version}".encode(),
         "golden.json": json.dumps({"records": [[0.0] * 9] * 2, **GOLDEN}).encode(),
         "training.json": json.dumps(training).encode(),
     }
@@ -70,11 +59,22 @@ class Publisher:
         self.keys.generate(all_keys(self.plan))
         self.repository = Repository.create(env, self.keys, self.plan, now or datetime.now(timezone.utc))
         self.manifests: dict[str, release.Manifest] = {}
+        self.current: dict[str, Any] | None = None
 
-    def publish(self, version: str, **behaviour: Any) -> dict[str, Any]:
-        manifest, files = bundle(version, **behaviour)
+    def publish(self, version: str, model_bytes: bytes | None = None, **behaviour: Any) -> dict[str, Any]:
+        manifest, files = bundle(version, model_bytes, **behaviour)
         targets = {release.file_target(self.env, file.sha256): files[file.path] for file in manifest.files}
         targets[release.manifest_target(self.env, version)] = manifest.to_bytes()
+        self._put(targets)
+        self.manifests[manifest.digest] = manifest
+        return self.deliverable(manifest.digest)
+
+    def make_current(self, wanted: Mapping[str, Any]) -> None:
+        """What the end of a completed rollout does."""
+        self.current = json.loads(release.current_bytes(wanted["release"], wanted["release_digest"], self.current))
+        self._put({release.current_target(self.env): release.as_json_bytes(self.current)})
+
+    def _put(self, targets: Mapping[str, bytes]) -> None:
         self.repository.put(targets)
         self.write(
             {
@@ -82,8 +82,6 @@ class Publisher:
                 for path, content in targets.items()
             }
         )
-        self.manifests[manifest.digest] = manifest
-        return self.deliverable(manifest.digest)
 
     def deliverable(self, digest: str) -> dict[str, Any]:
         """What a run says about a release that was published, with the metadata of now."""
@@ -196,15 +194,18 @@ class World:
 
     # -- what the action plugin does ------------------------------------------------------------------------------
 
-    def deliver(self, wanted: Mapping[str, Any]) -> Path | None:
-        """Push what the device lacks; the archive's path on the device, or ``None`` if nothing is to be done."""
+    def needs(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        return install.needs(self.root, self.wanted(wanted), wanted["files"])
+
+    def deliver(self, wanted: Mapping[str, Any], *, may_use_deltas: bool = True) -> list[Path] | None:
+        """Push what the device lacks; the archive's parts on the device, or ``None`` if nothing is to be done."""
         wanted = self.publisher.deliverable(wanted["release_digest"])
-        files = {digest: file["size_bytes"] for digest, file in wanted["files"].items()}
-        found = install.look(self.root, self.wanted(wanted), files)
-        if found["action"] == "nothing":
+        if install.look(self.root, self.wanted(wanted), SETTINGS)["action"] == "nothing":
             return None
-        archive = PUSH.pack(Path(wanted["repository"]), PUSH.delivery(wanted, found["lacking"]))
-        return Path(shutil.copy(archive, self.root / "incoming" / archive.name))
+        found, repository = self.needs(wanted), Path(wanted["repository"])
+        deltas = delivery.choose_deltas(repository, wanted, found["bases"] if may_use_deltas else {})
+        parts = delivery.pack(repository, delivery.paths(wanted, found["lacking"], deltas))
+        return [Path(shutil.copy(part, self.root / "incoming" / part.name)) for part in parts]
 
     @staticmethod
     def wanted(deliverable: Mapping[str, Any], env: str = ENV) -> install.Wanted:
@@ -213,9 +214,13 @@ class World:
     def install(
         self, wanted: Mapping[str, Any], settings: install.Settings = SETTINGS, rollout_id: str = "r1"
     ) -> tuple[bool, dict[str, Any]]:
-        """The whole task: push, then the transaction."""
+        """The whole task: push, then the transaction; whole files where deltas did not do."""
         archive = self.deliver(wanted)
-        return install.install(self.root, self.wanted(wanted), settings, rollout_id=rollout_id, archive=archive)
+        try:
+            return install.install(self.root, self.wanted(wanted), settings, rollout_id=rollout_id, archive=archive)
+        except install.WholeFilesNeededError:
+            archive = self.deliver(wanted, may_use_deltas=False)
+            return install.install(self.root, self.wanted(wanted), settings, rollout_id=rollout_id, archive=archive)
 
 
 # Ends with the slot that `current` points to copied aside: what a process that was started now would have in memory.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twinops import release
 from twinops.edge import install
 
 from tests.edge.release_world import CLONE, SETTINGS, KilledError, Killer, Publisher, World
 
-STAGES = ("install", "update", "failing update", "revert")
+STAGES = ("install", "update", "update by delta", "failing update", "revert")
+MODEL = random.Random(1).randbytes(release.LARGE_BYTES)  # noqa: S311
 
 
 class Scene:
@@ -26,7 +29,8 @@ class Scene:
 
     def __init__(self, folder: Path, stage: str) -> None:
         self.publisher = Publisher(folder)
-        self.old, self.new = self.publisher.publish("v1"), self.publisher.publish("v2")
+        large = {"v1": MODEL, "v2": MODEL[:-3] + b"new"} if stage == "update by delta" else {}
+        self.old, self.new = (self.publisher.publish(version, large.get(version)) for version in ("v1", "v2"))
         if stage == "failing update":
             self.new = self.publisher.publish("v3", health="silent")
         self.stage = stage
@@ -61,7 +65,7 @@ class Scene:
 
     @property
     def expected(self) -> str:
-        return {"install": "v2", "update": "v2", "failing update": "v1", "revert": "v1"}[self.stage]
+        return {"failing update": "v1", "revert": "v1"}.get(self.stage, "v2")
 
     @property
     def allowed(self) -> set[str | None]:
@@ -123,11 +127,12 @@ def test_killed_at_every_file_operation_and_then_the_old_release_is_wanted(
 RUN = """
 import sys, pathlib
 sys.path[:0] = [sys.argv[1]]
+from twinops import release
 from twinops.edge import install
-root, version, digest, archive = sys.argv[2:]
+root, version, digest, *archive = sys.argv[2:]
 settings = install.Settings("supervisord", start_timeout_s=5, probe_s=5, lock_wait_s=0)
 wanted = install.Wanted("staging", version, digest)
-install.install(pathlib.Path(root), wanted, settings, rollout_id="r1", archive=pathlib.Path(archive))
+install.install(pathlib.Path(root), wanted, settings, rollout_id="r1", archive=[pathlib.Path(part) for part in archive])
 """
 
 
@@ -139,7 +144,7 @@ def test_a_real_sigkill_at_a_phase(tmp_path: Path, phase: str) -> None:
         program = scene.world.root / "venv/bin" / slow
         original = program.read_text()
         program.write_text(original.replace("#!/bin/sh\n", "#!/bin/sh\nsleep 3\n"))
-    arguments = [str(scene.world.root), "v2", scene.new["release_digest"], str(scene.archive)]
+    arguments = [str(scene.world.root), "v2", scene.new["release_digest"], *map(str, scene.archive or ())]
     process = subprocess.Popen([sys.executable, "-c", RUN, str(CLONE / "module_utils"), *arguments])
     try:
         give_up = time.monotonic() + 20

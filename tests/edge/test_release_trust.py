@@ -197,12 +197,12 @@ def test_an_archive_cannot_write_outside_incoming(world: World, tmp_path: Path, 
     import tarfile
 
     v2 = world.publisher.publish("v2")
-    archive = world.root / "incoming/push.tar.gz"
+    archive = world.root / "incoming/push.part"
     with tarfile.open(archive, "w:gz") as tar:
         member = tarfile.TarInfo(name)
         member.size = 4
         tar.addfile(member, io.BytesIO(b"evil"))
     with pytest.raises(InstallError, match="expected metadata and targets, got"):
-        install.install(world.root, world.wanted(v2), SETTINGS, rollout_id="r1", archive=archive)
+        install.install(world.root, world.wanted(v2), SETTINGS, rollout_id="r1", archive=[archive])
     assert world.linked() == "v1"
     assert not (tmp_path / "escape").exists()

@@ -43,6 +43,10 @@ def status(said: Any) -> dict[str, Any] | None:
         "release": "v2" if runs else "v1",
         "release_digest": NEW if runs else OLD,
         "phase": phase,
+        "clock": "noon",
+        "waiting": {"release_digest": f"digest of {said['waits_for']}", "window": "22:00-04:00"}
+        if "waits_for" in said
+        else None,
         "target": None if phase == "committed" else {"release_digest": NEW},
         "history": [] if outcome == "none" else [entry],
         "health": {**health, "status": said.get("health", "ok")} if said.get("health", "ok") else None,

@@ -54,7 +54,7 @@ def reconcile(options: Options, bucket: Bucket, now: datetime, *, apply: bool) -
         }
     infos: dict[str, Target] = {**release_infos(env, manifest)}
     if options.state == CURRENT:
-        pointer = release.current_bytes(manifest.release, manifest.digest)
+        pointer = release.current_bytes(manifest.release, manifest.digest, store.current())
         infos[release.current_target(env)] = targets[release.current_target(env)] = pointer
     if apply and options.development_keys and store.repository is None:
         keys.generate(all_keys(options.key_plan))
@@ -64,6 +64,7 @@ def reconcile(options: Options, bucket: Bucket, now: datetime, *, apply: bool) -
         raise TwinopsError(waiting_for(manifest, published))
     if apply:
         store.fetch(manifest)
+        written += publish_deltas(store, manifest)
     result = {
         "changed": bool(written),
         "written": written,
@@ -133,6 +134,18 @@ def _wanted(options: Options, store: ReleaseStore, *, apply: bool) -> tuple[rele
     return manifest, {**targets, release.manifest_target(options.env, version): manifest.to_bytes()}
 
 
+def publish_deltas(store: ReleaseStore, manifest: release.Manifest) -> list[str]:
+    """Have a delta of each large file that differs from the current release: for devices that pull, and to push.
+
+    Returns the paths that were written to the bucket.
+    """
+    current = store.current()
+    before = store.published(current["release"]) if current else None
+    if current is None or before is None or before.digest != current["manifest_sha256"]:
+        return []
+    return [path for old, new in release.large_changes(before, manifest) for path in store.keep_delta(old, new)]
+
+
 def describe(store: ReleaseStore) -> dict[str, Any]:
     """What is published, for the diff: version -> digest, and which is current."""
     if store.repository is None:
@@ -171,12 +184,16 @@ def delivery(env: str, manifest: release.Manifest, repository: Repository) -> di
     named = ("snapshot", "targets", env, release.current_role(env))
     others = [f"metadata/{versions[name]}.{name}.json" for name in named]
     manifest_path = release.stored_path(release.manifest_target(env, manifest.release), manifest.digest)
+    current, pointer = release.current_target(env), repository.digest(release.current_target(env))
+    pointers = [f"targets/{release.stored_path(current, pointer)}"] if pointer else []
     return {
-        "metadata": [*roots, "metadata/timestamp.json", *others, f"targets/{manifest_path}"],
+        "env": env,
+        "metadata": [*roots, "metadata/timestamp.json", *others, *pointers, f"targets/{manifest_path}"],
         "files": {
             file.sha256: {
                 "path": f"targets/{release.stored_path(release.file_target(env, file.sha256), file.sha256)}",
                 "size_bytes": file.size_bytes,
+                "name": file.path,
             }
             for file in manifest.files
         },

@@ -20,7 +20,7 @@ from tuf.api.metadata import Metadata
 
 from .. import release
 from ..errors import TwinopsError
-from ..publishing import pending
+from ..publishing import delivery, pending
 from ..publishing.exchange import Folder
 from ..publishing.keys import KeyPlan, KeyRing
 from ..publishing.repository import ROOT_PATH, TIMESTAMP_PATH, Repository, Signatures, Target, verify_roots, versioned
@@ -149,7 +149,7 @@ class ReleaseStore:
     def published(self, version: str) -> release.Manifest | None:
         """The signed manifest of ``version``, or ``None``."""
         target = release.manifest_target(self._env, version)
-        digest = self.repository.digest(target) if self.repository else None
+        digest = self._digest(target)
         if digest is None:
             return None
         content = self.target(release.stored_path(target, digest), digest)
@@ -158,8 +158,11 @@ class ReleaseStore:
     def current(self) -> dict[str, Any] | None:
         """What ``current.json`` says, or ``None`` before the first completed rollout."""
         target = release.current_target(self._env)
-        digest = self.repository.digest(target) if self.repository else None
+        digest = self._digest(target)
         return None if digest is None else dict(json.loads(self.target(release.stored_path(target, digest), digest)))
+
+    def _digest(self, target: str) -> str | None:
+        return self.repository.digest(target) if self.repository else None
 
     def content(self, manifest: release.Manifest, path: str, fresh: Mapping[str, bytes]) -> bytes:
         """A file of a bundle: from the targets that are just being signed, or as published."""
@@ -285,12 +288,30 @@ class ReleaseStore:
         """Have every file of a published release on this disk, to push from."""
         target = release.manifest_target(self._env, manifest.release)
         wanted = {release.stored_path(target, manifest.digest): manifest.digest}
+        current, pointer = release.current_target(self._env), self._digest(release.current_target(self._env))
+        if pointer:
+            wanted[release.stored_path(current, pointer)] = pointer
         for file in manifest.files:
             wanted[release.stored_path(release.file_target(self._env, file.sha256), file.sha256)] = file.sha256
         missing = {path: digest for path, digest in wanted.items() if not (self._folder / "targets" / path).is_file()}
         with ThreadPoolExecutor(PARALLEL_CALLS) as pool:
             contents = dict(zip(missing, pool.map(self.target, missing.keys(), missing.values())))
         self._keep({f"targets/{path}": content for path, content in contents.items()}, [])
+
+    def keep_delta(self, old: str, new: str) -> list[str]:
+        """Have the delta of two published files on this disk and in the bucket. Returns what was written there."""
+        path = release.delta_path(old, new)
+        if path in self._paths:
+            if not (self._folder / path).is_file():
+                _write_if_changed(self._folder / path, self._bucket.get(path))
+            return []
+        for digest in (old, new):
+            stored = release.stored_path(release.file_target(self._env, digest), digest)
+            _write_if_changed(self._folder / "targets" / stored, self.target(stored, digest))
+        if delivery.ensure_delta(self._folder, self._env, old, new) is None:
+            return []
+        self._bucket.put(path, (self._folder / path).read_bytes())
+        return [path]
 
     def _keep(self, targets: Mapping[str, bytes], metadata: list[tuple[str, bytes]]) -> None:
         """Bring the copy on this disk up to date; ``timestamp.json`` last, because it vouches for the rest."""

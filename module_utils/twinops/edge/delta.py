@@ -23,8 +23,6 @@ from ..errors import TwinopsError
 CHUNK_BYTES = 4 << 20
 REACH_BYTES = 2 << 20
 """How far before and behind a chunk's own place in the old file its bytes are looked for."""
-MIN_FILE_BYTES = 256 << 10
-"""Below this a file travels whole: there is little to gain."""
 MEMORY_BYTES = 48 << 20
 """What applying a delta takes at most, besides Python itself (``tests/edge/test_delta.py`` measures it)."""
 

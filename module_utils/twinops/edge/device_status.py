@@ -41,6 +41,7 @@ def device_status(root: Path) -> dict[str, Any]:
         "rollout_id": state.get("rollout_id"),
         "previous": state.get("previous"),
         "target": state.get("target"),
+        "waiting": state.get("waiting"),
         "history": state.get("history", []),
         "health": _health(settings, problems),
         "disk": {"total_bytes": usage.total, "free_bytes": usage.free},

@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .. import slots
+from .. import release, slots, windows
 from ..errors import TwinopsError
-from . import durable, smoke, staging
+from . import durable, rebuilding, smoke, staging
+from .rebuilding import WholeFilesNeededError
 from .service import Service
 from .state import Device, now
+
+__all__ = ["InstallError", "Settings", "Wanted", "WholeFilesNeededError", "install", "look", "needs", "revert"]
 
 LOCK = "run/edge_release.lock"
 
@@ -34,6 +38,11 @@ class Settings:
     start_timeout_s: float = 60
     probe_s: float = 10
     lock_wait_s: float = 120
+    maintenance_window: str = ""
+    """When a release may be installed, as in ``twinops/windows.py``; empty is always."""
+
+    def is_open(self) -> bool:
+        return windows.is_open(self.maintenance_window, datetime.now(timezone.utc))
 
 
 @dataclass(frozen=True)
@@ -49,26 +58,37 @@ class InstallError(TwinopsError):
     """The release did not come to run; the message says at which step, why, and what runs instead."""
 
 
-def look(root: Path, wanted: Wanted, files: Mapping[str, int]) -> dict[str, Any]:
-    """What installing would do, touching nothing: ``action``, ``why``, and the digests that are ``lacking``."""
+def look(root: Path, wanted: Wanted, settings: Settings) -> dict[str, Any]:
+    """What installing would do, touching nothing: ``action``, ``why``, and the ``state`` that was found."""
     device = Device(root)
     state = device.read_state()
     choice = slots.choose(state, wanted.release_digest, device.linked_slot())
-    needs_bytes = choice.action in (slots.INSTALL, slots.UNDO)
-    return {
-        "action": choice.action,
-        "why": choice.why,
-        "lacking": staging.lacking(device, wanted.env, files) if needs_bytes else [],
-        "state": state,
-    }
+    waits = choice.action == slots.INSTALL and not settings.is_open()
+    return {"action": slots.WAIT if waits else choice.action, "why": choice.why, "state": state}
+
+
+def needs(root: Path, wanted: Wanted, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What has to be delivered of ``files`` (SHA-256 -> ``size_bytes``, ``name``).
+
+    The digests that are ``lacking``, the ``bases`` of each that a delta can start from, and the parts of an archive
+    that were ``received`` before.
+    """
+    device = Device(root)
+    lacking = staging.lacking(device, wanted.env, {digest: file["size_bytes"] for digest, file in files.items()})
+    large = {digest: files[digest]["name"] for digest in lacking if files[digest]["size_bytes"] >= release.LARGE_BYTES}
+    return {"lacking": lacking, "bases": rebuilding.bases(device, large), "received": staging.received(device)}
 
 
 def install(
-    root: Path, wanted: Wanted, settings: Settings, *, rollout_id: str | None, archive: Path | None
+    root: Path, wanted: Wanted, settings: Settings, *, rollout_id: str | None, archive: Sequence[Path] | None
 ) -> tuple[bool, dict[str, Any]]:
     """Make the device run ``wanted``, finishing or undoing first what an earlier run left. Returns (changed, state).
 
+    ``archive`` are the parts of what was pushed; ``None`` where what is needed lies in ``incoming/`` already. Outside
+    its maintenance window a device only notes that it waits.
+
     :raises InstallError: it runs what it ran before, and ``state.json`` says why
+    :raises WholeFilesNeededError: a delta did not do; nothing changed, and whole files have to be delivered
     """
     with durable.device_lock(root / LOCK, settings.lock_wait_s):
         transaction = Transaction(Device(root), settings)
@@ -76,7 +96,10 @@ def install(
         while True:
             choice = slots.choose(transaction.state, wanted.release_digest, transaction.device.linked_slot())
             if choice.action == slots.NOTHING:
-                staging.clean_incoming(transaction.device)
+                transaction.settle()
+                return changed, transaction.state
+            if choice.action == slots.INSTALL and not settings.is_open():
+                transaction.wait(wanted)
                 return changed, transaction.state
             changed = True
             if choice.action == slots.UNDO:
@@ -118,7 +141,25 @@ class Transaction:
         self._settings = settings
         self._service = Service(device.root, settings.service_manager, device.settings())
 
-    def install(self, wanted: Wanted, rollout_id: str | None, archive: Path | None) -> None:
+    def settle(self) -> None:
+        """Nothing is left to do: forget what was delivered, and what was waited for."""
+        staging.clean_incoming(self.device)
+        if self.state["waiting"] is not None:
+            self._write({**self.state, "waiting": None})
+
+    def wait(self, wanted: Wanted) -> None:
+        """Note that ``wanted`` will be installed in the maintenance window; what was begun before it is dropped."""
+        if not slots.at_rest(self.state):
+            self._write(slots.abandon(self.state))
+        waiting = {
+            "release": wanted.release,
+            "release_digest": wanted.release_digest,
+            "window": self._settings.maintenance_window,
+        }
+        if self.state["waiting"] != waiting:
+            self._write(slots.wait(self.state, waiting))
+
+    def install(self, wanted: Wanted, rollout_id: str | None, archive: Sequence[Path] | None) -> None:
         """Bring ``wanted`` into the slot that does not run, then switch."""
         slot = slots.other(self.device.linked_slot())
         target = {"slot": slot, "release": wanted.release, "release_digest": wanted.release_digest}
@@ -130,12 +171,17 @@ class Transaction:
             self._enter(slots.VERIFIED)
             trust = _verifier(self.device, wanted.env)
             manifest, manifest_bytes = trust.manifest(wanted.release, wanted.release_digest)
+            rebuilding.rebuild(self.device, trust)
             self._enter(slots.STAGED)
             staging.stage(self.device, slot, manifest, manifest_bytes, trust)
-            self._enter(slots.SMOKE_TESTED)
+            self._write(slots.decided(slots.enter(self.state, slots.SMOKE_TESTED), self._current_serial(trust)))
             python = self.device.root / "venv" / "bin" / "python"
             smoke.smoke_test(python, self.device.slot(slot), self._settings.smoke_timeout_s)
         self.switch()
+
+    def _current_serial(self, trust: Any) -> int:
+        """That of the delivered ``current.json``; never less than this device knew before."""
+        return max(release.current_serial(trust.current()), int(self.state["current_serial"]))
 
     def revert(self, rollout_id: str | None, reason: str) -> None:
         """Back to ``previous``, whose slot is checked first."""
@@ -193,6 +239,9 @@ class Transaction:
         """A failure before the switch: note it, drop what was half done, go on running what runs."""
         try:
             yield
+        except WholeFilesNeededError:
+            self._write(slots.abandon(self.state))
+            raise
         except (TwinopsError, OSError) as error:
             target = self.state["target"]
             # On a full disk even this may fail: the interrupted phase stays, and the next run starts over.

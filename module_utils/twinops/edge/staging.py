@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
+import io
 import re
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import release
 from ..errors import TwinopsError
-from . import durable, verify
-from .state import Device
+from . import durable
+from .state import TARGETS, Device
+
+if TYPE_CHECKING:
+    from . import verify  # loads python-tuf, which a device that has nothing to do goes without
 
 RESERVE_BYTES = 16 << 20
 """Left free on the disk: the running release needs room for its spool."""
-PUSHED_NAME = re.compile(r"(metadata|targets/[a-z]+/[A-Za-z0-9._-]+)/[A-Za-z0-9._-]+")
+PUSHED_NAME = re.compile(
+    r"metadata/[A-Za-z0-9._-]+|targets/[a-z]+(/[A-Za-z0-9._-]+){1,2}|deltas/[0-9a-f]{64}-[0-9a-f]{64}"
+)
+PART = re.compile(r"[0-9a-f]{64}\.part")
+"""A piece of a pushed archive, named by its SHA-256: what arrived of an interrupted push is not sent again."""
 
 
 def file_sha256(path: Path) -> str:
@@ -31,7 +42,7 @@ def file_sha256(path: Path) -> str:
 def lacking(device: Device, env: str, files: Mapping[str, int]) -> list[str]:
     """Of ``files`` (SHA-256 -> size in bytes), the digests whose bytes are nowhere on the device."""
     here = {digest for digest, _ in _held(device, set(files))}
-    delivered = device.incoming / verify.TARGETS
+    delivered = device.incoming / TARGETS
     for digest in set(files) - here:
         path = delivered / release.stored_path(release.file_target(env, digest), digest)
         if path.is_file() and path.stat().st_size == files[digest] and file_sha256(path) == digest:
@@ -60,21 +71,59 @@ def require_room(device: Device, needed_bytes: int) -> None:
         )
 
 
-def unpack(device: Device, archive: Path) -> None:
+def received(device: Device) -> list[str]:
+    """Names of the parts of an archive that an interrupted push left, each whole."""
+    return sorted(
+        path.name
+        for path in device.incoming.glob("*.part")
+        if PART.fullmatch(path.name) and file_sha256(path) == path.stem
+    )
+
+
+class _Joined(io.RawIOBase):
+    """Files one after another, as one to read."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = list(paths)
+        self._file: BinaryIO | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            if self._file is None:
+                if not self._paths:
+                    return 0
+                self._file = self._paths.pop(0).open("rb")
+            count = self._file.readinto(buffer)  # type: ignore[attr-defined]
+            if count:
+                return int(count)
+            self._file.close()
+            self._file = None
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        super().close()
+
+
+def unpack(device: Device, parts: Sequence[Path]) -> None:
     """Unpack a pushed archive into ``incoming/``. Nothing in it is believed yet; it just may not leave the folder.
 
-    :raises TwinopsError: it is damaged, holds something else than metadata and targets, or does not fit the disk
+    :raises TwinopsError: it is damaged, holds something else than a delivery, or does not fit the disk
     """
     try:
-        with tarfile.open(archive, "r:*") as pushed:
+        with _Joined(parts) as joined, tarfile.open(fileobj=io.BufferedReader(joined), mode="r|gz") as pushed:
             for member in pushed:
                 if not member.isfile() or not PUSHED_NAME.fullmatch(member.name) or ".." in member.name:
-                    raise TwinopsError(f"{archive.name}: expected metadata and targets, got {member.name!r}")
+                    raise TwinopsError(f"pushed archive: expected metadata and targets, got {member.name!r}")
                 require_room(device, member.size)
                 _extract(pushed, member, device.incoming / member.name)
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise TwinopsError(f"{archive.name}: damaged on the way ({error}); push it again") from error
-    archive.unlink()
+    except (tarfile.TarError, EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
+        raise TwinopsError(f"pushed archive: damaged on the way ({error}); push it again") from error
+    for part in parts:
+        part.unlink()
 
 
 def _extract(pushed: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
@@ -102,7 +151,7 @@ def stage(device: Device, slot: str, manifest: release.Manifest, manifest_bytes:
         place.parent.mkdir(parents=True, exist_ok=True)
         # Never a hard link: one damaged block, or one write through the other name, would spoil both slots.
         shutil.copyfile(source, place)
-        if not verify.matches(info, place):
+        if not trust.matches(info, place):
             raise TwinopsError(f"{file.path}: not the signed bytes once in slot {slot}; is the disk failing?")
     (folder / release.MANIFEST).write_bytes(manifest_bytes)
     durable.sync_tree(folder)

@@ -11,6 +11,14 @@ from .. import release, slots
 from ..errors import TwinopsError
 from . import durable
 
+METADATA = "metadata"
+TARGETS = "targets"
+DELTAS = "deltas"
+"""Folders of ``incoming/``, laid out like a repository."""
+
+LATER_KEYS = {key: slots.empty_state()[key] for key in ("waiting", "current_serial")}
+"""A state.json written before these existed is not damaged."""
+
 
 def now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -66,7 +74,8 @@ class Device:
         """The state; a damaged file is replaced by what the running slot itself proves."""
         try:
             stored = json.loads(self.state_path.read_bytes())
-            state = {key: stored[key] for key in slots.empty_state()}
+            state = {key: stored[key] for key in slots.empty_state() if key not in LATER_KEYS}
+            state |= {key: stored.get(key, default) for key, default in LATER_KEYS.items()}
         except FileNotFoundError:
             return self._state_of_slot("there was no state.json")
         except (ValueError, KeyError, TypeError):

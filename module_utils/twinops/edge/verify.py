@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 from tuf.api import exceptions
@@ -19,9 +20,8 @@ from tuf.ngclient.updater import Updater
 from .. import release
 from ..errors import TwinopsError
 from . import durable
+from .state import METADATA, TARGETS
 
-METADATA = "metadata"
-TARGETS = "targets"
 CHUNK_BYTES = 1 << 18
 
 
@@ -79,40 +79,54 @@ class Verifier:
         content = self.delivered(info).read_bytes()
         return release.parse_manifest(content, f"manifest of {version}"), content
 
+    def current(self) -> dict[str, Any] | None:
+        """What the environment runs: the signed ``current.json``; ``None`` before the first, or where not delivered."""
+        info = self._target(release.current_target(self.env))
+        if info is None:
+            return None
+        path = self.path(info)
+        return release.parse_current(self.delivered(info).read_bytes(), "current.json") if path.is_file() else None
+
     def file(self, digest: str) -> TargetFile:
         """The signed description of a content-addressed file."""
         return self._info(release.file_target(self.env, digest))
 
     def delivered(self, info: TargetFile) -> Path:
         """The delivered file that ``info`` describes, verified to the last byte."""
-        digest = info.hashes["sha256"]
-        path = self._source / TARGETS / release.stored_path(info.path, digest)
+        path = self.path(info)
         if not path.is_file():
             raise TwinopsError(f"{info.path}: was not delivered")
-        if not matches(info, path):
+        if not self.matches(info, path):
             raise TwinopsError(
                 f"{info.path}: the delivered bytes are not the signed ones; damaged on the way, or changed"
             )
         return path
 
-    def _info(self, target: str) -> TargetFile:
+    @staticmethod
+    def matches(info: TargetFile, path: Path) -> bool:
+        """Whether the bytes of ``path`` are those that ``info`` signs."""
+        with path.open("rb") as file:
+            try:
+                info.verify_length_and_hashes(file)
+            except exceptions.LengthOrHashMismatchError:
+                return False
+        return True
+
+    def path(self, info: TargetFile) -> Path:
+        """Where the file that ``info`` describes is delivered."""
+        return self._source / TARGETS / release.stored_path(info.path, info.hashes["sha256"])
+
+    def _target(self, target: str) -> TargetFile | None:
         try:
-            info = self._updater.get_targetinfo(target)
+            return self._updater.get_targetinfo(target)
         except (exceptions.RepositoryError, exceptions.DownloadError) as error:
             raise TwinopsError(_explain(error, self.env)) from error
+
+    def _info(self, target: str) -> TargetFile:
+        info = self._target(target)
         if info is None or "sha256" not in info.hashes:
             raise TwinopsError(f"{target}: is not signed for {self.env}; another environment's release, or none at all")
         return info
-
-
-def matches(info: TargetFile, path: Path) -> bool:
-    """Whether the bytes of ``path`` are those that ``info`` signs."""
-    with path.open("rb") as file:
-        try:
-            info.verify_length_and_hashes(file)
-        except exceptions.LengthOrHashMismatchError:
-            return False
-    return True
 
 
 def pinned_root(tuf_folder: Path) -> bytes:
