@@ -22,7 +22,7 @@ from ..edge import delta
 
 PART_BYTES = 8 << 20
 SMALLEST_PART_BYTES = 256 << 10
-PART_S = 10
+PART_S = 2
 """Where the bandwidth is limited, a part takes so long: what an interruption costs at most."""
 UNUSED_S = 86400
 """What nobody was sent for so long is removed when something new is made."""
