@@ -94,8 +94,8 @@ format: setup-dev ## put the Python code into its form
 test-faults: setup-dev ## kill a creation of the cloud at 20 random points; about six minutes
 	@TWINOPS_KILLS=20 python -m pytest tests/sandbox/cloud/test_playbooks.py -k killed
 
-faults: setup-dev ## break dispatch in every way we can think of, and print what came of each; about ten minutes
-	@python -m pytest -m faults tests/faults
+faults: setup-dev ## break dispatch and releases in every way we can think of, and print what came of each; fifteen minutes
+	@python -m pytest -m "faults or fault" tests/faults tests/edge
 
 bench: setup-dev ## where the time, the AWS calls and the bytes of the demo go
 	@python tests/bench/demo.py

@@ -18,7 +18,10 @@ import pytest
 from sandbox.estate import Estate
 from sandbox.ports import free_port
 from sandbox.settings import CLONE, HOME_LENGTH_MAX, load
+from tests.outcomes import outcome, pytest_runtest_setup, pytest_terminal_summary
 from tests.sandbox.support import run_program
+
+__all__ = ["outcome", "pytest_runtest_setup", "pytest_terminal_summary"]  # pytest finds fixtures and hooks here
 
 # Each worker of pytest-xdist has a sandbox of its own.
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))

@@ -25,6 +25,7 @@ SENSOR_KINDS = ("csv_replay",)
 SETTINGS: Mapping[str, Any] = {
     "device": str,
     "env": str,
+    "device_class": str,
     "address": str,
     "health_port": int,
     "sensor": {"kind": str, "path": str, "rate_hz": (int, float)},

@@ -21,6 +21,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 MANIFEST = "manifest.json"
 MODEL_FILES = ("golden.json", "model.onnx", "training.json")
+ANY_CLASS = "any"
+"""Runs on every device. Else the name of a product class, or of a processor such as ``aarch64``."""
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILES = 1000
 
@@ -35,6 +37,7 @@ class ReleaseSpec:
     trainer: str
     parameters: Mapping[str, Any]
     config: Mapping[str, Any]
+    device_class: str = ANY_CLASS
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,13 @@ class Manifest:
     inputs_sha256: str
     model: Mapping[str, str]
     files: tuple[BundleFile, ...]
+    device_class: str = ANY_CLASS
 
     def to_bytes(self) -> bytes:
         """``manifest.json``: sorted, so that the same inputs give the same digest."""
         return as_json_bytes(
             {
+                **_class_item(self.device_class),
                 "release": self.release,
                 "git_sha": self.git_sha,
                 "data_version": self.data_version,
@@ -78,6 +83,11 @@ class Manifest:
     @property
     def size_bytes(self) -> int:
         return sum(file.size_bytes for file in self.files)
+
+
+def _class_item(device_class: str) -> dict[str, str]:
+    """Left out where it says nothing."""
+    return {} if device_class == ANY_CLASS else {"device_class": device_class}
 
 
 def sha256(content: bytes) -> str:
@@ -109,7 +119,7 @@ def parse_release(data: object, where: str) -> ReleaseSpec:
 
     if not isinstance(data, Mapping):
         raise SpecError([f"{where}: expected a mapping with version, model and config, got {type(data).__name__}"])
-    mistakes += _unknown(data, ("version", "description", "model", "config"), where, "")
+    mistakes += _unknown(data, ("version", "description", "model", "config", "device_class"), where, "")
     version = expect(data, "version", str, "a string such as v2", "version")
     if version and not VERSION.fullmatch(version):
         mistakes.append(f"{where}: version: expected lower-case letters, digits, '.', '_' or '-', got {version!r}")
@@ -122,9 +132,14 @@ def parse_release(data: object, where: str) -> ReleaseSpec:
     trainer = expect(model, "trainer", str, "a string", "model.trainer")
     parameters = expect(model, "parameters", dict, "a mapping", "model.parameters")
     config = expect(data, "config", dict, "a mapping", "config")
+    device_class = data.get("device_class", ANY_CLASS)
+    if not isinstance(device_class, str) or not VERSION.fullmatch(device_class):
+        mistakes.append(
+            f"{where}: device_class: expected a class of devices such as gateway-2 or aarch64, got {device_class!r}"
+        )
     if mistakes:
         raise SpecError(mistakes)
-    return ReleaseSpec(version, description, name, trainer, parameters, config)
+    return ReleaseSpec(version, description, name, trainer, parameters, config, device_class)
 
 
 def _unknown(holder: Mapping[str, Any], known: tuple[str, ...], where: str, path: str) -> list[str]:
@@ -156,6 +171,7 @@ def inputs_sha256(spec: ReleaseSpec, training: Mapping[str, bytes], process: Map
             {
                 "model": model_inputs_sha256(spec, training),
                 "config": dict(spec.config),
+                **_class_item(spec.device_class),
                 "process": {path: sha256(content) for path, content in process.items()},
             }
         )
@@ -190,6 +206,7 @@ def make_manifest(
         inputs_sha256=inputs,
         model={"name": spec.model_name, "version": spec.version, "sha256": sha256(files["model.onnx"])},
         files=tuple(BundleFile(path, sha256(content), len(content)) for path, content in sorted(files.items())),
+        device_class=spec.device_class,
     )
 
 
@@ -210,6 +227,7 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
                 BundleFile(str(path), str(file["sha256"]), int(file["size_bytes"]))
                 for path, file in sorted(data["files"].items())
             ),
+            device_class=str(data.get("device_class", ANY_CLASS)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SpecError([f"{where}: expected a release manifest, got something else ({error!r})"]) from error
@@ -224,6 +242,11 @@ def _is_safe(file: BundleFile) -> bool:
 
 
 # -- names of TUF targets (signed by the delegated role of the environment) ---------------------------------------
+
+
+def fits(device_class: str, device: Mapping[str, Any], machine: str) -> bool:
+    """Whether a release for ``device_class`` may run on a device with these settings and this processor."""
+    return device_class in (ANY_CLASS, device.get("device_class"), machine)
 
 
 def manifest_target(env: str, version: str) -> str:

@@ -31,14 +31,14 @@ GOLDEN = {"labels": [0, 1], "probabilities": [[0.9, 0.1], [0.2, 0.8]]}
 
 
 def bundle(
-    version: str, model_bytes: bytes | None = None, **behaviour: Any
+    version: str, model_bytes: bytes | None = None, device_class: str = release.ANY_CLASS, **behaviour: Any
 ) -> tuple[release.Manifest, dict[str, bytes]]:
     """A release whose ``config.json`` says how its service behaves (see :class:`World`)."""
     where = release.release_path(version)
     model = {"name": "m", "trainer": "t", "parameters": {}}
-    spec = release.parse_release(
-        {"version": version, "description": "d", "model": model, "config": {"version": version, **behaviour}}, where
-    )
+    config = {"version": version, **behaviour}
+    data = {"version": version, "description": "d", "device_class": device_class, "model": model, "config": config}
+    spec = release.parse_release(data, where)
     training = {"data_version": "d", "rows": {"held_out": 100}, "metrics": {"alarm_rate": 0.07}}
     content = {
         "model.onnx": model_bytes or f"model of {version}".encode(),

@@ -19,6 +19,7 @@ from tests.edge.conftest import CLONE, Device, wait_until
 SOUND: dict[str, Any] = {
     "device": "device-001",
     "env": "sandbox",
+    "device_class": "any",
     "address": "127.0.0.1",
     "health_port": 8080,
     "sensor": {"kind": "csv_replay", "path": "/records.csv", "rate_hz": 50},

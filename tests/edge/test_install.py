@@ -85,6 +85,7 @@ def test_a_release_that_is_still_in_a_slot_travels_no_more(world: World, v1: dic
     assert runs(world) == "v1"
 
 
+@pytest.mark.fault("bit flip at rest", "seen by digest; the file travels again")
 def test_a_bit_flip_at_rest_is_seen_and_the_file_travels_again(world: World, v1: dict[str, Any]) -> None:
     world.install(v1)
     world.install(world.publisher.publish("v2"))
@@ -93,6 +94,8 @@ def test_a_bit_flip_at_rest_is_seen_and_the_file_travels_again(world: World, v1:
     assert len(world.needs(v1)["lacking"]) == 1
 
 
+@pytest.mark.fault("model that crashes, hangs or answers wrongly", "refused before the switch, by its golden records")
+@pytest.mark.fault("service that fails, flaps, is silent or decides nothing", "rolled back by the probe")
 @pytest.mark.parametrize(
     ("behaviour", "message"),
     [
@@ -180,6 +183,7 @@ def test_a_full_disk_is_named_and_the_old_release_serves(
     assert runs(world) == "v1"
 
 
+@pytest.mark.fault("bit flip in transit", "named; the next run installs")
 def test_a_damaged_archive_is_named(world: World, v1: dict[str, Any]) -> None:
     archive = world.deliver(v1)
     assert archive
@@ -190,6 +194,7 @@ def test_a_damaged_archive_is_named(world: World, v1: dict[str, Any]) -> None:
     assert runs(world) == "v1"
 
 
+@pytest.mark.fault("bit flip in state.json", "made anew from what the running slot proves")
 def test_state_json_with_a_bit_flip_is_made_anew_from_the_running_slot(world: World, v1: dict[str, Any]) -> None:
     world.install(v1)
     (world.root / "state.json").write_bytes(b'{"phase": "comm\x00')
@@ -198,6 +203,7 @@ def test_state_json_with_a_bit_flip_is_made_anew_from_the_running_slot(world: Wo
     assert (runs(world), state["previous"]["release"]) == ("v2", "v1")
 
 
+@pytest.mark.fault("two controllers at once", "the second waits, then says why")
 def test_two_controllers_at_once_the_second_waits_and_then_says_why(world: World, v1: dict[str, Any]) -> None:
     with durable.device_lock(world.root / install.LOCK, 0), pytest.raises(TwinopsError, match=r"another install"):
         world.install(v1)

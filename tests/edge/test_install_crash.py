@@ -86,6 +86,7 @@ def attempt(action: Any) -> None:
         assert "v1 keeps running" in str(error)  # the release that cannot come up
 
 
+@pytest.mark.fault("SIGKILL at every file operation", "exactly old or new is linked; the next run finishes or undoes")
 def test_killed_at_every_file_operation(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     killer = Killer(monkeypatch, scene.world.root)
     attempt(scene.act)
@@ -136,6 +137,7 @@ install.install(pathlib.Path(root), wanted, settings, rollout_id="r1", archive=[
 """
 
 
+@pytest.mark.fault("SIGKILL in a phase that lasts", "exactly old or new is linked; the next run finishes or undoes")
 @pytest.mark.parametrize("phase", ["smoke-tested", "switched", "probing"])
 def test_a_real_sigkill_at_a_phase(tmp_path: Path, phase: str) -> None:
     scene = Scene(tmp_path, "update")
@@ -164,6 +166,7 @@ def test_a_real_sigkill_at_a_phase(tmp_path: Path, phase: str) -> None:
     scene.world.close()
 
 
+@pytest.mark.fault("power cut", "what is renamed into place was synced before")
 def test_what_is_renamed_into_place_was_synced_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a power cut a name without its bytes is a mixture; the order of sync and rename is what prevents it."""
     scene = Scene(tmp_path, "update")

@@ -225,6 +225,7 @@ def test_check_mode_proposes_and_signs_nothing(company: Company) -> None:
 # -- two signatures -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("release with one of two signatures", "waits in the bucket, unseen by devices")
 def test_a_release_is_visible_only_with_both_signatures(running: Company) -> None:
     before = {key: running.s3.objects[key] for key in visible(running)}
     with pytest.raises(TwinopsError, match=r"1 of 2 signatures \(staging-1\), still to sign: staging-2"):
@@ -281,6 +282,7 @@ def test_a_file_that_was_swapped_in_the_bucket_is_not_shown(running: Company) ->
         running.look("approver")
 
 
+@pytest.mark.fault("release swapped between looking and signing", "refused by the digest that was shown")
 def test_what_changed_after_one_looked_is_not_signed(running: Company) -> None:
     with pytest.raises(TwinopsError):
         running.release("v2")
@@ -357,6 +359,7 @@ def rotate(company: Company, role: str) -> None:
     company.keys()
 
 
+@pytest.mark.fault("key rotation", "a device enrolled with the first root follows the chain of roots and installs")
 @pytest.mark.parametrize("role", ROTATIONS)
 def test_a_key_of_every_role_is_replaced_and_an_old_device_follows(running: Company, role: str) -> None:
     before = {key: running.s3.objects[key] for key in visible(running)}
@@ -415,6 +418,7 @@ def test_after_most_of_its_time_everything_is_proposed_again(running: Company) -
     assert [sentence.split(":")[0] for sentence in lacking] == ["root", "targets", ENV]
 
 
+@pytest.mark.fault("bucket with somebody else's repository", "refused by the root of trust in git")
 def test_the_bucket_of_somebody_else_is_refused(running: Company, tmp_path: Path) -> None:
     other = Company(tmp_path / "other")
     other.begin()
@@ -454,6 +458,7 @@ def interrupted_everywhere(company: Company, act: Callable[[], Any], is_done: Ca
     return uploads
 
 
+@pytest.mark.fault("key change cut at every upload", "the next run converges")
 def test_proposing_signing_and_publishing_keys_survive_an_interruption_anywhere(running: Company) -> None:
     company = running
     rotate(company, "targets")

@@ -196,6 +196,7 @@ def test_what_two_releases_share_is_stored_once(clone: Clone) -> None:
     assert len(uploaded) == 1  # the model
 
 
+@pytest.mark.fault("publication cut at every upload", "nothing of it is visible; the next run publishes")
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_interrupted_at_every_upload_the_next_run_converges(
     clone: Clone, tmp_path: Path, real_time: datetime, version: str

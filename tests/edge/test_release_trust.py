@@ -59,6 +59,7 @@ def test_what_is_signed_is_installed(world: World) -> None:
     assert world.linked() == "v2"
 
 
+@pytest.mark.fault("attack: tampered bytes", "refused by digest; what runs keeps running")
 def test_tampered_bytes(world: World) -> None:
     v2 = world.publisher.publish("v2")
     install_it = push(world, v2)
@@ -74,6 +75,7 @@ def test_a_tampered_manifest(world: World) -> None:
     refused(world, install_it, "the delivered bytes are not the signed ones")
 
 
+@pytest.mark.fault("attack: arbitrary file", "refused: only the signed manifest counts")
 def test_an_arbitrary_file_that_nobody_signed(world: World) -> None:
     v2 = world.publisher.publish("v2")
     v2["release_digest"] = "0" * 64
@@ -103,12 +105,14 @@ def test_garbage_instead_of_metadata(world: World, garbage: bytes) -> None:
     refused(world, install_it, "expected intact metadata")
 
 
+@pytest.mark.fault("attack: endless data", "more bytes than were signed are refused, in metadata and in files")
 def test_endless_data(world: World) -> None:
     install_it = push(world, world.publisher.publish("v2"))
     incoming(world, "timestamp.json").write_bytes(b" " * (1 << 20))
     refused(world, install_it, "exceeding the maximum allowed length")
 
 
+@pytest.mark.fault("attack: rollback", "refused: the device has seen newer metadata")
 def test_an_old_repository_replayed(world: World, tmp_path: Path) -> None:
     old = world.publisher.publish("v2")
     shutil.copytree(world.publisher.folder, tmp_path / "old")
@@ -117,6 +121,7 @@ def test_an_old_repository_replayed(world: World, tmp_path: Path) -> None:
     refused(world, push(world, {**old, "repository": str(tmp_path / "old")}), "has seen newer metadata and refuses")
 
 
+@pytest.mark.fault("attack: mix-and-match", "refused: the snapshot names one state")
 def test_pieces_of_two_states_mixed(world: World, tmp_path: Path) -> None:
     old = world.publisher.publish("v2")
     shutil.copytree(world.publisher.folder, tmp_path / "old")
@@ -126,6 +131,7 @@ def test_pieces_of_two_states_mixed(world: World, tmp_path: Path) -> None:
     refused(world, install_it, "snapshot.json was not delivered")
 
 
+@pytest.mark.fault("expired metadata", "refused for a new install; what runs keeps running")
 def test_expired_metadata_is_named_with_the_device_s_clock(world: World) -> None:
     world.publisher.repository.now = expired()
     refused(world, push(world, world.publisher.publish("v2")), "timestamp.json is expired; this device's clock says")
@@ -136,6 +142,7 @@ def test_another_repository_with_the_same_names(world: World, tmp_path: Path) ->
     refused(world, push(world, attacker.publish("v2")), "expected enough signatures")
 
 
+@pytest.mark.fault("attack: wrong environment", "refused: not signed for this environment")
 def test_a_release_of_another_environment(world: World) -> None:
     install_it = push(world, world.publisher.publish("v2"))
     del install_it
@@ -143,6 +150,7 @@ def test_a_release_of_another_environment(world: World) -> None:
         verify.Verifier(world.root / "tuf", world.root / "incoming", "production").manifest("v2", "0" * 64)
 
 
+@pytest.mark.fault("attack: wrong environment", "refused: not signed for this environment")
 def test_the_key_of_an_environment_signs_only_below_its_name(world: World) -> None:
     """Staging's key is trusted for ``staging/*``: what it signs elsewhere is not found."""
     world.publisher.repository.put({release.manifest_target("production", "v2"): b"{}"})
@@ -151,6 +159,7 @@ def test_the_key_of_an_environment_signs_only_below_its_name(world: World) -> No
         verify.Verifier(world.root / "tuf", world.root / "incoming", "production").manifest("v2", "0" * 64)
 
 
+@pytest.mark.fault("attack: single-signed production", "refused: signed by 1/2 keys")
 def test_production_with_one_signature(tmp_path: Path) -> None:
     publisher = Publisher(tmp_path, threshold=2)
     first = publisher.publish("v1")
@@ -191,6 +200,7 @@ def test_a_torn_root_of_python_tuf_does_not_lock_the_device_out(world: World) ->
     assert world.linked() == "v2"
 
 
+@pytest.mark.fault("archive with paths that leave its folder", "refused; nothing is written")
 @pytest.mark.parametrize("name", ["../escape", "/etc/passwd", "metadata/../../x", "slots/a/model.onnx", "metadata/x/y"])
 def test_an_archive_cannot_write_outside_incoming(world: World, tmp_path: Path, name: str) -> None:
     import io

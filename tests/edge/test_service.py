@@ -82,6 +82,7 @@ def test_a_bad_model_is_said_and_decides_nothing(model: bytes, reason: str, devi
     assert (health["records"], health["spool_depth"]) == (0, 0)
 
 
+@pytest.mark.fault("release that decides nothing", "the one after it starts with the same record")
 def test_after_a_bad_release_no_record_is_missing(device: Device, trained: Callable[[str], Path]) -> None:
     good = (trained("v2") / "model.onnx").read_bytes()
     device.start()
@@ -110,6 +111,7 @@ def spooled(device: Device) -> list[dict[str, Any]]:
     return [json.loads(line) for (lines,) in rows for line in lines.splitlines()]
 
 
+@pytest.mark.fault("model that hangs while it serves", "health says failed within stall_s")
 def test_a_hanging_model_is_said_while_it_hangs(device: Device) -> None:
     device.release(hanging_on_real_records(), {"stall_s": 1, "commit_interval_ms": 20})
     device.start()
@@ -141,6 +143,7 @@ def test_unreadable_records_count_as_errors(device: Device) -> None:
     assert abs(health["records"] - health["errors"]) <= 10
 
 
+@pytest.mark.fault("disk that fails for a while", "said by health; no record is lost")
 def test_a_disk_that_fails_for_a_while_is_said_and_costs_no_record(device: Device) -> None:
     device.start()
     wait_until(lambda: device.health().get("records", 0) > 20)

@@ -1,20 +1,16 @@
-"""One deployed sandbox for all tests of faults, and the table of what came of each fault."""
+"""One deployed sandbox for all tests of faults in dispatch."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sandbox.settings import CLONE
 from tests.faults.support import Faults
 from tests.sandbox.support import OwnSandbox
-
-TABLE = CLONE / "build/faults.jsonl"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,7 +25,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def faults() -> Iterator[Faults]:
-    TABLE.unlink(missing_ok=True)
     own, folder = OwnSandbox(), Path(tempfile.mkdtemp(prefix="tw-faults-"))
     made = None
     try:
@@ -40,25 +35,3 @@ def faults() -> Iterator[Faults]:
             made.proxy.close()
         own.remove()
         shutil.rmtree(folder)
-
-
-@pytest.fixture
-def outcome(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], None]]:
-    """``outcome(fault, what came of it)``: a line of the table, if the test passes."""
-    lines: list[tuple[str, str]] = []
-    yield lambda fault, text: lines.append((fault, text))
-    TABLE.parent.mkdir(exist_ok=True)
-    with TABLE.open("a") as table:
-        table.writelines(json.dumps(line) + "\n" for line in lines)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not TABLE.exists() or not any(
-        "tests/faults" in report.nodeid for report in terminalreporter.stats.get("passed", [])
-    ):
-        return
-    rows = [json.loads(line) for line in TABLE.read_text().splitlines()]
-    width = max(len(fault) for fault, _ in rows)
-    terminalreporter.section("fault -> outcome")
-    for fault, text in rows:
-        terminalreporter.write_line(f"{fault:<{width}}  {text}")

@@ -30,6 +30,7 @@ def manifest(**changes: Any) -> release.Manifest:
     ("changes", "message"),
     [
         ({"colour": "red"}, "colour: unknown key, expected one of version, description, model, config"),
+        ({"device_class": "AArch 64"}, "device_class: expected a class of devices such as gateway-2 or aarch64"),
         ({"version": "v3"}, "version: expected the name of the file, got 'v3'"),
         ({"version": 2}, "version: expected a string such as v2, got 2"),
         ({"description": ""}, "description: expected a sentence, got ''"),
@@ -116,3 +117,27 @@ def test_names_in_a_repository() -> None:
     assert release.manifest_target("staging", "v2") == "staging/v2/manifest.json"
     assert release.stored_path("staging/files/aa", "aa") == "staging/files/aa.aa"
     assert release.target_patterns("staging") == ["staging/*", "staging/*/*"]
+
+
+def test_a_class_of_devices_is_part_of_what_is_signed() -> None:
+    special = manifest(device_class="gateway-2")
+    assert json.loads(special.to_bytes())["device_class"] == "gateway-2"
+    assert release.parse_manifest(special.to_bytes(), "here") == special
+    assert "device_class" not in json.loads(manifest().to_bytes())
+    assert special.digest != manifest().digest
+
+
+@pytest.mark.parametrize(
+    ("device_class", "device", "fits"),
+    [
+        ("any", {}, True),
+        ("gateway-2", {"device_class": "gateway-2"}, True),
+        ("gateway-2", {"device_class": "gateway-1"}, False),
+        ("gateway-2", {"device_class": "any"}, False),
+        ("gateway-2", {}, False),
+        ("aarch64", {"device_class": "gateway-1"}, True),
+        ("x86_64", {"device_class": "gateway-1"}, False),
+    ],
+)
+def test_a_release_fits_a_class_or_a_processor(device_class: str, device: dict[str, str], fits: bool) -> None:
+    assert release.fits(device_class, device, "aarch64") is fits

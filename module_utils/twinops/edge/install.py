@@ -10,6 +10,7 @@ points to is never written to, and the switch is one rename. So whatever is foun
 from __future__ import annotations
 
 import contextlib
+import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -171,6 +172,7 @@ class Transaction:
             self._enter(slots.VERIFIED)
             trust = _verifier(self.device, wanted.env)
             manifest, manifest_bytes = trust.manifest(wanted.release, wanted.release_digest)
+            _require_class(self.device, manifest)
             rebuilding.rebuild(self.device, trust)
             self._enter(slots.STAGED)
             staging.stage(self.device, slot, manifest, manifest_bytes, trust)
@@ -251,9 +253,9 @@ class Transaction:
                 self._write(slots.fail(self.state, now(), str(error)))
             raise self._error(target["release"], error) from error
 
-    def _error(self, release: str, error: Exception) -> InstallError:
+    def _error(self, version: str, error: Exception) -> InstallError:
         runs = f"{self.state['release']} keeps running" if self.state["release"] else "no release runs"
-        return InstallError(f"{release} was not installed: {error}; {runs}")
+        return InstallError(f"{version} was not installed: {error}; {runs}")
 
     def _enter(self, phase: str) -> None:
         self._write(slots.enter(self.state, phase))
@@ -261,6 +263,16 @@ class Transaction:
     def _write(self, state: dict[str, Any]) -> None:
         self.device.write_state(state)
         self.state = state
+
+
+def _require_class(device: Device, manifest: release.Manifest) -> None:
+    """:raises TwinopsError: the release, however well signed, is for other devices"""
+    settings, machine = device.settings(), platform.machine()
+    if not release.fits(manifest.device_class, settings, machine):
+        raise TwinopsError(
+            f"release {manifest.release} is for devices of class {manifest.device_class}; "
+            f"expected {settings.get('device_class', release.ANY_CLASS)} or {machine}, as this device is"
+        )
 
 
 def _verifier(device: Device, env: str) -> Any:
