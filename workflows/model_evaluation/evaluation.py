@@ -9,7 +9,7 @@ from datetime import datetime
 import pandas as pd
 from toolbox import compare, metrics, report
 from toolbox.context import Context
-from toolbox.metrics import Quality
+from toolbox.metrics import Quality, Scores
 from toolbox.report import COLOURS, SOFT, Fact, Figure, Section, State, Table
 
 VERSION = ["release", "model_sha256"]
@@ -232,9 +232,9 @@ def _comparison(result: Result) -> Section | None:
     rows = [
         ("Macro-F1", _number(found.champion.macro_f1), _number(found.challenger.macro_f1)),
         ("Accuracy", _percent(found.champion.accuracy), _percent(found.challenger.accuracy)),
-        ("Precision of alarms", _percent(found.champion.precision), _percent(found.challenger.precision)),
-        ("Recall of alarms", _percent(found.champion.recall), _percent(found.challenger.recall)),
-        ("False alarms", _percent(found.champion.false_alarm_rate), _percent(found.challenger.false_alarm_rate)),
+        ("Precision of alarms", _percent(found.champion.precision[1]), _percent(found.challenger.precision[1])),
+        ("Recall of alarms", _percent(found.champion.recall[1]), _percent(found.challenger.recall[1])),
+        ("False alarms", _false_alarms(found.champion), _false_alarms(found.challenger)),
         ("Only this one is right", f"{found.only_champion_right:,}", f"{found.only_challenger_right:,}"),
     ]
     return Section(
@@ -243,6 +243,11 @@ def _comparison(result: Result) -> Section | None:
         figures=[_difference_plot(found, champion, challenger)] if found.macro_f1_difference_interval else [],
         tables=[Table(("", champion, challenger), rows, f"The same {found.n:,} records for both versions.")],
     )
+
+
+def _false_alarms(scores: Scores) -> str:
+    recall = scores.recall[0]
+    return _percent(None if recall is None else 1 - recall)
 
 
 def _difference_plot(found: compare.Comparison, champion: str, challenger: str) -> Figure:

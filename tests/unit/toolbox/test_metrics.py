@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
-from toolbox.metrics import evaluate, once_per_device
+from toolbox.metrics import auc, evaluate, exact_interval, once_per_device, score
 
 PAIRS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=200)
 
@@ -19,8 +19,7 @@ def test_as_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     quality = evaluate(truth, predicted)
     assert np.array_equal(quality.confusion, oracle.confusion_matrix(truth, predicted, labels=[0, 1]))
     assert quality.accuracy == pytest.approx(oracle.accuracy_score(truth, predicted), abs=1e-12)
-    both = oracle.f1_score(truth, predicted, labels=[0, 1], average="macro", zero_division=0)
-    assert quality.macro_f1 == pytest.approx(both, abs=1e-12)
+    assert quality.macro_f1 == pytest.approx(oracle.f1_score(truth, predicted, average="macro"), abs=1e-12)
     if sum(predicted):
         assert quality.precision == pytest.approx(oracle.precision_score(truth, predicted), abs=1e-12)
     if sum(truth):
@@ -62,8 +61,8 @@ def test_interval_covers_the_truth_as_often_as_it_says() -> None:
     ("truth", "predicted", "mistake"),
     [
         ([0, 1], [0], "two vectors of one length"),
-        ([0, 2], [0, 1], "classes 0 and 1"),
-        ([0, 1], [0, -1], "classes 0 and 1"),
+        ([0, 2], [0, 1], "classes 0, 1 only"),
+        ([0, 1], [0, -1], "classes 0, 1 only"),
     ],
 )
 def test_bad_input_is_named(truth: list[int], predicted: list[int], mistake: str) -> None:
@@ -82,3 +81,38 @@ def test_a_record_counts_once_per_device_and_version() -> None:
     frame = pd.DataFrame(rows, columns=["device", "release", "model_sha256", "record_id", "label"])
     kept = once_per_device(frame)
     assert list(kept.index) == [0, 2, 3, 4], "the first decision is kept"
+
+
+MANY = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=100)
+
+
+@given(MANY)
+def test_many_classes_as_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    truth, predicted = (list(column) for column in zip(*pairs, strict=True))
+    found = score(truth, predicted, "abcd")
+    assert np.array_equal(found.confusion, oracle.confusion_matrix(truth, predicted, labels=range(4)))
+    assert found.macro_f1 == pytest.approx(oracle.f1_score(truth, predicted, average="macro"), abs=1e-12)
+    recalls = oracle.recall_score(truth, predicted, labels=range(4), average=None, zero_division=np.nan)
+    mine = [np.nan if value is None else value for value in found.recall.values()]
+    assert mine == pytest.approx(recalls, abs=1e-12, nan_ok=True)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 9)), min_size=1, max_size=100))
+def test_auc_as_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    truth, scores = (list(column) for column in zip(*pairs, strict=True))
+    if len(set(truth)) == 1:
+        assert auc(truth, scores) is None
+    else:
+        assert auc(truth, scores) == pytest.approx(oracle.roc_auc_score(truth, scores), abs=1e-12)
+
+
+def test_auc_refuses_what_is_no_score() -> None:
+    with pytest.raises(ValueError, match="got NaN"):
+        auc([0, 1], [0.1, float("nan")])
+
+
+def test_exact_interval_of_a_share() -> None:
+    """No failure in 10: up to 1 - 0.025^(1/10), by hand."""
+    low, high = exact_interval(0, 10) or (1, 0)
+    assert (low, high) == (0, pytest.approx(1 - 0.025**0.1, abs=1e-9))
+    assert exact_interval(0, 0) is None
