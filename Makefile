@@ -20,7 +20,7 @@ LINTED_PYTHON := module_utils library dispatch workflows edge sandbox plugins te
 NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: test-faults faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch lock
+.PHONY: test-faults faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-mlops oracle drift-power lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -107,8 +107,19 @@ bench-cloud: ## twinops and the incumbent collections side by side; BENCH="--wor
 bench-dispatch: setup-dev ## from an event to the first line of its script, beside the floor (docs/bench.md); five minutes
 	@python -m tests.bench.dispatch $(BENCH)
 
+bench-mlops: ## the toolbox beside bare scipy and evidently: time, memory, report size (docs/bench.md); ten minutes
+	@$(if $(PYTHON),$(PYTHON) -m sandbox.setup --dev --oracle,$(NO_PYTHON))
+	@python -m tests.bench.mlops $(BENCH)
+
+oracle: ## ask evidently again what the toolbox's statistics are compared with (tests/oracle)
+	@$(if $(PYTHON),$(PYTHON) -m sandbox.setup --dev --oracle,$(NO_PYTHON))
+	@cd tests/oracle && ../../.cache/envs/oracle/bin/python record.py > evidently.json.part && mv evidently.json.part evidently.json
+
+drift-power: setup-dev ## how often toolbox.drift alarms falsely, and what it finds: 300 random halves each, plots in docs/images
+	@PYTHONPATH=workflows:module_utils python -m tests.bench.drift_power $(BENCH)
+
 lock: setup-dev ## renew the lock files from the *.in files
-	@for name in uv control dev peer emulator jupyter jupyter1 device; do \
+	@for name in uv control dev peer oracle emulator jupyter jupyter1 device; do \
 		.cache/tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-emit-find-links --no-emit-index-url locks/$$name.in -o locks/$$name.txt || exit 1; done
 	@for file in workflows/requirements.in workflows/runner.in $(wildcard workflows/*/requirements.in); do \

@@ -3,6 +3,7 @@
     python3 -m sandbox.setup          what the demo needs
     python3 -m sandbox.setup --dev    that, and what tests and linters need
     python3 -m sandbox.setup --peer   what the demo needs, and the collections that `make bench-cloud` compares with
+    python3 -m sandbox.setup --oracle what tests need, and evidently, with which `make oracle` and `make bench-mlops` compare
     python3 -m sandbox.setup --old-jupyter   what the demo needs, and jupyter-server 1, with which tests are run as well
 
 Each environment is keyed by the digest of its lock file and marked complete by a file that is written last, so an
@@ -56,6 +57,7 @@ DEV = Environment("control, tests and linters", CLONE / ".venv", CLONE / "locks/
 EMULATOR = Environment("AWS emulator", CACHE / "envs/emulator", CLONE / "locks/emulator.txt")
 JUPYTER = Environment("Jupyter of the twins", CACHE / "envs/jupyter", CLONE / "locks/jupyter.txt")
 OLD_JUPYTER = Environment("jupyter-server 1", CACHE / "envs/jupyter1", CLONE / "locks/jupyter1.txt")
+ORACLE = Environment("evidently", CACHE / "envs/oracle", CLONE / "locks/oracle.txt")
 PEER = Environment("amazon.aws, plain and with mitogen", CACHE / "envs/peer", CLONE / "locks/peer.txt")
 WHEELS = Environment("wheels for the devices", CACHE / "wheels/device", CLONE / "locks/device.txt")
 
@@ -240,11 +242,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m sandbox.setup", description=__doc__.splitlines()[0])
     parser.add_argument("--dev", action="store_true", help="also what tests and linters need")
     parser.add_argument("--peer", action="store_true", help="also what `make bench-cloud` compares with")
+    parser.add_argument("--oracle", action="store_true", help="also what `make oracle` compares with (700 MB)")
     parser.add_argument(
         "--old-jupyter", action="store_true", help="also jupyter-server 1, which tests then use as well"
     )
     arguments = parser.parse_args()
-    chosen = {PEER: arguments.peer, OLD_JUPYTER: arguments.old_jupyter}
+    chosen = {PEER: arguments.peer, ORACLE: arguments.oracle, OLD_JUPYTER: arguments.old_jupyter}
     try:
         set_up(dev=arguments.dev, optional=[environment for environment, wanted in chosen.items() if wanted])
     except (SetupError, SettingsError) as error:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from river.datasets import Shuttle
-from toolbox.compare import main
+from toolbox.compare_command import main
 
 FIELD = (3, 4)
 """``row % 5`` of the records that devices see (docs/edge.md)."""

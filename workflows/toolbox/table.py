@@ -9,7 +9,7 @@ import gzip
 import io
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,13 +64,36 @@ def _refuse_binary(content: io.BufferedReader, path: str | Path) -> None:
 
 
 def _parse(content: io.BufferedReader, texts: Sequence[str]) -> pa.Table:
-    return csv.read_csv(
-        content,
-        parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv.ConvertOptions(
-            null_values=list(MISSING), strings_can_be_null=True, column_types=dict.fromkeys(texts, pa.string())
-        ),
-    )
+    """Arrow keeps the text of a whole file while it infers types, several times the table's size. Columns that begin
+    with numbers are therefore read as such, and all types inferred only where that fails further down."""
+    as_text = dict.fromkeys(texts, pa.string())
+    start = content.read(_START_BYTES)
+    content.seek(0)
+    numeric = _numeric_columns(start[: start.rfind(b"\n") + 1])
+    try:
+        return csv.read_csv(content, parse_options=_PARSE, convert_options=_convert({**numeric, **as_text}))
+    except pa.ArrowInvalid as error:
+        if "conversion error" not in str(error):
+            raise
+    content.seek(0)
+    return csv.read_csv(content, parse_options=_PARSE, convert_options=_convert(as_text))
+
+
+_PARSE = csv.ParseOptions(newlines_in_values=True)
+_START_BYTES = 1 << 20
+
+
+def _numeric_columns(start: bytes) -> dict[str, pa.DataType]:
+    """The columns that have numbers in the first lines; none where these cannot be read on their own."""
+    try:
+        schema = csv.read_csv(io.BytesIO(start), parse_options=_PARSE, convert_options=_convert({})).schema
+    except pa.ArrowInvalid:
+        return {}
+    return {field.name: pa.float64() for field in schema if is_number(field.type)}
+
+
+def _convert(types: Mapping[str, pa.DataType]) -> csv.ConvertOptions:
+    return csv.ConvertOptions(null_values=list(MISSING), strings_can_be_null=True, column_types=types)
 
 
 def _check(table: pa.Table, path: str | Path) -> None:

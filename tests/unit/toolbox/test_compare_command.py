@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from onnx import TensorProto
-from toolbox.compare import main
+from toolbox.compare_command import main
 
 from tests.unit.toolbox.onnx_models import above
 

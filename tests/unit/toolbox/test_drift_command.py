@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from toolbox import table
 from toolbox.drift import main
 
 WORKFLOWS = Path(__file__).resolve().parents[3] / "workflows"
@@ -148,8 +149,15 @@ def test_a_folder_is_named(reference: Path, tmp_path: Path, capsys: pytest.Captu
 
 def test_to_the_last_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Numbers are read as they were written: not one in a million is off by its last digit."""
-    from toolbox import table
-
     values = np.random.default_rng(4).normal(size=20_000) * 10.0 ** np.arange(20_000).__mod__(17)
     pd.DataFrame({"f": values}).to_csv(tmp_path / "exact.csv", index=False)
     assert np.array_equal(table.numbers(table.read(tmp_path / "exact.csv")["f"]), values)
+
+
+def test_a_text_far_below_is_found(tmp_path: Path) -> None:
+    """Types are guessed from the beginning of a file, and mended where that was wrong."""
+    path = tmp_path / "long.csv"
+    path.write_text("id,f,g\n" + "".join(f"{n},{n},{'odd' if n == 99_999 else n}\n" for n in range(100_000)))
+    found = table.read(path, texts=["id"])
+    assert [str(field.type) for field in found.schema] == ["string", "int64", "string"]
+    assert table.first_text(found["g"]) == (100_000, "odd")
