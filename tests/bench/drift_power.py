@@ -95,7 +95,7 @@ def plot_false_alarms(found: dict[str, dict[str, int]]) -> str:
 def plot_power(found: dict[int, list[float]]) -> str:
     figure, (axis,) = report.plot(height=3.6)
     for index, (rows, shares) in enumerate(found.items()):
-        style = dict(color=report.COLOURS[index % len(report.COLOURS)], marker="os^Dv"[index % 5], markersize=5)
+        style = {"color": report.COLOURS[index % len(report.COLOURS)], "marker": "os^Dv"[index % 5], "markersize": 5}
         axis.plot(SHIFTS, [100 * share for share in shares], label=f"{rows:,} records", **style)
     axis.set(xlabel="shift of one of 16 columns, in standard deviations", ylabel="found, %", ylim=(-3, 103))
     axis.grid(axis="y")

@@ -1,4 +1,4 @@
-"""What evidently says about the samples, as JSON. Runs in its own environment: ``make oracle`` renews evidently.json."""
+"""What evidently says about the samples, as JSON. Runs in an environment of its own: ``make oracle`` renews it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ def main() -> None:
         name: {"psi": value(psi_stat_test, ColumnType.Categorical, reference, current)}
         for name, (reference, current) in categories()
     }
-    json.dump(found, sys.stdout, indent=1)
-    print()
+    sys.stdout.write(json.dumps(found, indent=1) + "\n")
 
 
 def value(test, kind, reference, current) -> float:
