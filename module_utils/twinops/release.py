@@ -20,6 +20,7 @@ PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 MANIFEST = "manifest.json"
+SBOM = "sbom.json"
 MODEL_FILES = ("golden.json", "model.onnx", "training.json")
 ANY_CLASS = "any"
 """Runs on every device. Else the name of a product class, or of a processor such as ``aarch64``."""
@@ -195,6 +196,11 @@ def bundle_files(spec: ReleaseSpec, model: Mapping[str, bytes], process: Mapping
     return dict(sorted(files.items()))
 
 
+def model_item(spec: ReleaseSpec, files: Mapping[str, bytes]) -> dict[str, str]:
+    """What the manifest says about the model."""
+    return {"name": spec.model_name, "version": spec.version, "sha256": sha256(files["model.onnx"])}
+
+
 def make_manifest(
     spec: ReleaseSpec, files: Mapping[str, bytes], *, git_sha: str, inputs: str, data_version: str
 ) -> Manifest:
@@ -204,7 +210,7 @@ def make_manifest(
         git_sha=git_sha,
         data_version=data_version,
         inputs_sha256=inputs,
-        model={"name": spec.model_name, "version": spec.version, "sha256": sha256(files["model.onnx"])},
+        model=model_item(spec, files),
         files=tuple(BundleFile(path, sha256(content), len(content)) for path, content in sorted(files.items())),
         device_class=spec.device_class,
     )

@@ -80,6 +80,7 @@ class Clone:
         self.git("init", "-q")
         self.write("edge/process/main.py", "print()\n")
         self.write("edge/training/train.py", TRAIN)
+        self.write("locks/device.txt", "numpy==2.4.6 \\\n    --hash=sha256:" + "a" * 64 + "\n")
         self.write(".gitignore", "trained.txt\nbuild/\nkeys/\ntuf/\n")
         for version in ("v1", "v2", "broken"):
             self.write_release(version)
@@ -193,7 +194,7 @@ def test_what_two_releases_share_is_stored_once(clone: Clone) -> None:
     clone.run("v1")
     clone.run("v2")
     uploaded = [call for call in clone.s3.puts() if "/files/" in call]
-    assert len(uploaded) == 1  # the model
+    assert len(uploaded) == 2  # the model, and the bill of materials that names it
 
 
 @pytest.mark.fault("publication cut at every upload", "nothing of it is visible; the next run publishes")
@@ -372,3 +373,14 @@ def test_production_signs_twice(clone: Clone) -> None:
     (clone.folder / "keys/staging-2.pem").unlink()
     with pytest.raises(TwinopsError, match=r"1 of 2 signatures \(staging-1\), still to sign: staging-2"):
         clone.run("v2", signature_threshold=2)
+
+
+def test_the_bundle_has_a_bill_of_materials(clone: Clone) -> None:
+    result = clone.run()
+    published = [clone.s3.objects[f"tuf/{file['path']}"] for file in result["files"].values()]
+    (materials,) = [json.loads(content) for content in published if b"CycloneDX" in content]
+    assert materials["metadata"]["component"]["version"] == "v1"
+    assert {"numpy", "m"} <= {component["name"] for component in materials["components"]}
+    clone.write("locks/device.txt", "numpy==2.5.0 \\\n    --hash=sha256:" + "b" * 64 + "\n")
+    clone.commit()
+    assert clone.run()["changed"] is False, "new packages on devices are no new release"

@@ -10,11 +10,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import release
+from .. import release, sbom
 from ..errors import TwinopsError
 
 PROCESS = "edge/process"
 TRAINING = "edge/training"
+LOCK = "locks/device.txt"
 TRAINING_LIBRARIES = ("numpy", "onnx", "onnxruntime", "river", "scikit-learn", "skl2onnx")
 TRAINING_TIMEOUT_S = 1800
 
@@ -27,25 +28,33 @@ class Source:
     spec: release.ReleaseSpec
     training: dict[str, bytes]
     process: dict[str, bytes]
+    lock: str
+    """The Python packages of devices: in the bill of materials. They change without a new release."""
 
     @classmethod
     def read(cls, clone: Path, spec: release.ReleaseSpec) -> Source:
-        return cls(clone, spec, _python_files(clone / TRAINING), _python_files(clone / PROCESS))
+        try:
+            lock = (clone / LOCK).read_text(encoding="utf-8")
+        except OSError as error:
+            raise TwinopsError(f"{clone / LOCK}: {error.strerror}; expected the packages of devices") from error
+        return cls(clone, spec, _python_files(clone / TRAINING), _python_files(clone / PROCESS), lock)
 
     @property
     def inputs(self) -> str:
         return release.inputs_sha256(self.spec, self.training, self.process)
 
+    @property
+    def _paths(self) -> tuple[str, ...]:
+        return PROCESS, TRAINING, LOCK, release.release_path(self.spec.version)
+
     def git_sha(self) -> str:
         """The commit that last changed these inputs (not HEAD: a release does not change with the README)."""
-        paths = (PROCESS, TRAINING, release.release_path(self.spec.version))
-        sha = _git(self.clone, "log", "-1", "--format=%H", "--", *paths)
+        sha = _git(self.clone, "log", "-1", "--format=%H", "--", *self._paths)
         return f"{sha or 'uncommitted'}-dirty" if self.uncommitted() or not sha else sha
 
     def uncommitted(self) -> str:
         """What git says about uncommitted changes in the inputs; empty when there are none."""
-        paths = (PROCESS, TRAINING, release.release_path(self.spec.version))
-        return _git(self.clone, "status", "--porcelain", "--", *paths)
+        return _git(self.clone, "status", "--porcelain", "--", *self._paths)
 
 
 def build(source: Source, cache: Path) -> tuple[release.Manifest, dict[str, bytes]]:
@@ -55,9 +64,20 @@ def build(source: Source, cache: Path) -> tuple[release.Manifest, dict[str, byte
     """
     model = {path.name: path.read_bytes() for path in sorted(trained(source, cache).iterdir())}
     files = release.bundle_files(source.spec, model, source.process)
-    data_version = str(json.loads(model["training.json"])["data_version"])
+    training, git_sha = json.loads(model["training.json"]), source.git_sha()
+    data_version = str(training["data_version"])
+    materials = sbom.make(
+        version=source.spec.version,
+        model=release.model_item(source.spec, files),
+        training=training,
+        files={path: release.sha256(content) for path, content in files.items()},
+        lock=source.lock,
+        git_sha=git_sha,
+        inputs_sha256=source.inputs,
+    )
+    files = {**files, release.SBOM: release.as_json_bytes(materials)}
     manifest = release.make_manifest(
-        source.spec, files, git_sha=source.git_sha(), inputs=source.inputs, data_version=data_version
+        source.spec, files, git_sha=git_sha, inputs=source.inputs, data_version=data_version
     )
     folder = cache / "releases" / f"{manifest.release}-{manifest.digest[:12]}"
     if not folder.is_dir():
