@@ -163,6 +163,7 @@ def test_a_run_that_is_taken_away_is_ended_and_says_nothing(
         time.sleep(0.05)
     assert twin.ledger.finish(run_id, 1, runner=twin.run(run_id)["runner"], state="LOST", outcome={})
     thread.join(20)
+    assert not thread.is_alive()
     assert time.monotonic() - started < 25
     assert (twin.run(run_id)["state"], "exit_code" in twin.run(run_id)) == ("LOST", False)
     assert twin.mails() == []
@@ -239,6 +240,7 @@ def test_a_cancelled_run_is_ended_and_says_by_whom(twin: Twin, monkeypatch: pyte
         time.sleep(0.05)
     twin.ledger.cancel(run_id, by="Ada")
     thread.join(20)
+    assert not thread.is_alive()
     run = twin.run(run_id)
     assert (run["state"], run["reason"], "exit_code" in run) == ("CANCELLED", "cancelled by Ada", False)
     assert run["duration_s"] < 25
@@ -261,6 +263,7 @@ def test_a_run_is_cancelled_while_its_environment_is_built(twin: Twin, monkeypat
         time.sleep(0.05)
     twin.ledger.cancel(run_id, by="Ada")
     thread.join(20)
+    assert not thread.is_alive()
     run = twin.run(run_id)
     assert (run["state"], run["reason"], "exit_code" in run) == ("CANCELLED", "cancelled by Ada", False)
     assert twin.effects == 0
