@@ -104,7 +104,7 @@ def access(scope: Scope) -> list[Statement]:
         ),
         *(
             _pass(scope, purpose, policies.SERVICE_OF[purpose])
-            for purpose in (policies.DISPATCH, policies.DEVELOPMENT_TWIN, policies.DEPLOYMENT_TWIN)
+            for purpose in (policies.DISPATCH, policies.DEVELOPMENT_TWIN, policies.DEPLOYMENT_TWIN, policies.SCHEDULER)
         ),
     ]
 
@@ -237,7 +237,7 @@ def twins(scope: Scope) -> list[Statement]:
 
 
 def workflows(scope: Scope) -> list[Statement]:
-    """Rules, functions, layers, log groups, the dead-letter queue and the topic."""
+    """Rules, schedules, functions, layers, log groups, the dead-letter queue and the topic."""
     prefix = scope.names.prefix
     log_groups = [
         scope.arn("logs", f"log-group:/twinops/{scope.env}/*"),
@@ -249,6 +249,17 @@ def workflows(scope: Scope) -> list[Statement]:
             _of("events", "DeleteRule", "ListTagsForResource", "ListTargetsByRule", "PutRule", "PutTargets")
             + _of("events", "RemoveTargets", "TagResource"),
             [scope.arn("events", f"rule/{prefix}*")],
+        ),
+        allow(
+            "KeepSchedules",
+            _of("scheduler", "CreateSchedule", "DeleteSchedule", "GetSchedule", "UpdateSchedule"),
+            [scope.arn("scheduler", f"schedule/{scope.names.schedule_group}/*")],
+        ),
+        allow(
+            "KeepScheduleGroup",
+            _of("scheduler", "CreateScheduleGroup", "DeleteScheduleGroup", "GetScheduleGroup", "ListTagsForResource")
+            + _of("scheduler", "TagResource"),
+            [scope.schedule_group_arn],
         ),
         allow(
             "KeepFunctions",
@@ -289,6 +300,7 @@ def workflows(scope: Scope) -> list[Statement]:
             "events:ListRules",
             "lambda:ListLayerVersions",
             "logs:DescribeLogGroups",
+            "scheduler:ListSchedules",
             "tag:GetResources",
         ),
     ]

@@ -34,7 +34,7 @@ class Names:
         return f"twinops-{self.env}-"
 
     def role(self, purpose: str) -> str:
-        """``purpose``: mlops, dispatch, development-twin, deployment-twin, device, host or deploy."""
+        """``purpose``: mlops, dispatch, development-twin, deployment-twin, device, scheduler, host or deploy."""
         return self.prefix + purpose
 
     def policy(self, purpose: str) -> str:
@@ -85,6 +85,14 @@ class Names:
     @property
     def layer(self) -> str:
         return self.prefix + "websocket-client"
+
+    def schedule(self, workflow: str) -> str:
+        """In :attr:`schedule_group`, of a workflow with a time zone of its own; as its rule would be named."""
+        return self.rule(workflow)
+
+    @property
+    def schedule_group(self) -> str:
+        return self.prefix + "workflows"
 
     @property
     def watchdog_rule(self) -> str:

@@ -21,6 +21,7 @@ DEVELOPMENT_TWIN = "development-twin"
 DEPLOYMENT_TWIN = "deployment-twin"
 DEVICE = "device"
 HOST = "host"
+SCHEDULER = "scheduler"
 
 DEPLOY = "deploy"
 BOUNDARY = "boundary"
@@ -33,6 +34,7 @@ DESCRIPTIONS = {
     DEPLOYMENT_TWIN: "The notebook instance on which workflows run.",
     DEVICE: "An edge device: it may store its decisions and nothing else.",
     HOST: "The instance on which Airflow and Ansible run.",
+    SCHEDULER: "EventBridge Scheduler: it may start workflows whose schedule is in a time zone, and nothing else.",
 }
 
 SERVICE_OF = {
@@ -41,12 +43,22 @@ SERVICE_OF = {
     DEPLOYMENT_TWIN: "sagemaker.amazonaws.com",
     DEVICE: "credentials.iot.amazonaws.com",
     HOST: "ec2.amazonaws.com",
+    SCHEDULER: "scheduler.amazonaws.com",
 }
 
 
 def trust(purpose: str) -> Document:
     """Who may assume the role of a function, a twin or a device: the one service that runs it."""
     return document([_may_assume({"Service": [SERVICE_OF[purpose]]})])
+
+
+def trust_of_schedules(scope: Scope) -> Document:
+    """Who may assume the scheduler role: Scheduler, for the schedules of this environment. Not for those of others."""
+    ours = {
+        "ArnEquals": {"aws:SourceArn": scope.schedule_group_arn},
+        "StringEquals": {"aws:SourceAccount": scope.account},
+    }
+    return document([{**_may_assume({"Service": [SERVICE_OF[SCHEDULER]]}), "Condition": ours}])
 
 
 def trust_of_people(scope: Scope, principals: Iterable[str], role_arn: str = "", external_id: str = "") -> Document:
@@ -75,6 +87,7 @@ def of_roles(scope: Scope, targets: Sequence[str] = ()) -> dict[str, Document]:
         DEVELOPMENT_TWIN: development_twin(scope),
         DEPLOYMENT_TWIN: deployment_twin(scope),
         DEVICE: device(scope),
+        SCHEDULER: scheduler(scope),
     }
 
 
@@ -145,6 +158,16 @@ def dispatch(scope: Scope) -> Document:
                 ["logs:CreateLogStream", "logs:PutLogEvents"],
                 [scope.arn("logs", f"log-group:/aws/lambda/{scope.names.prefix}*")],
             ),
+        ]
+    )
+
+
+def scheduler(scope: Scope) -> Document:
+    """Hand a workflow's time to the dispatcher, or leave it in the dead-letter queue; nothing else."""
+    return document(
+        [
+            allow("StartRuns", ["lambda:InvokeFunction"], [scope.function_arn(DISPATCH)]),
+            allow("KeepDeadLetters", ["sqs:SendMessage"], [scope.dead_letters_arn]),
         ]
     )
 

@@ -1,15 +1,21 @@
-"""Schedule expressions of EventBridge, ``cron(...)`` and ``rate(...)``. Pure.
+"""Schedule expressions of EventBridge, ``cron(...)`` and ``rate(...)``, and the time zones they may be in.
 
 AWS refuses a bad expression only when the rule is put, with "Parameter ScheduleExpression is not valid." and nothing
 else; here each field says what is wrong with it. Source: EventBridge User Guide, "Cron-based schedules" and "Rate-based
-schedules".
+schedules"; EventBridge Scheduler takes the same expressions. Pure, but for the machine's own database of time zones.
 """
 
 from __future__ import annotations
 
+import functools
 import re
+import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+UTC = "UTC"
+TIMEZONE = re.compile(r"UTC|[A-Z][A-Za-z_]*(/[A-Za-z0-9_+-]+)+")
+"""Names of the IANA database, without those that are only there for old programs (``EST5EDT``)."""
 
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -49,6 +55,22 @@ def rate_h(expression: str) -> float | None:
     """Hours between two ticks of a right ``rate(...)``; ``None`` for anything else."""
     match = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
     return int(match[1]) * {"minute": 1 / 60, "hour": 1, "day": 24}[match[2]] if match else None
+
+
+def timezone_mistake(timezone: str) -> str | None:
+    """What is wrong with the name of a time zone; ``None`` when it is one.
+
+    Where a machine has no database of time zones, its name is only asked for its form.
+    """
+    known = _timezones()
+    if TIMEZONE.fullmatch(timezone) and (timezone in known or not known):
+        return None
+    return f"expected a time zone of the IANA database, like Europe/Berlin, got {timezone!r}"
+
+
+@functools.cache  # a walk through some hundred files
+def _timezones() -> frozenset[str]:
+    return frozenset(zoneinfo.available_timezones())
 
 
 def _rate_mistake(rate: str) -> str | None:

@@ -14,7 +14,7 @@ from . import data_sources
 from .errors import SpecError
 from .locks import RENEW, parse_lock
 from .runs import CONCURRENCY, QUEUE
-from .schedule import rate_h, schedule_mistake
+from .schedule import UTC, rate_h, schedule_mistake, timezone_mistake
 
 NOTEBOOK = "notebook.ipynb"
 ENTRYPOINTS = ("run.py", NOTEBOOK)
@@ -45,7 +45,7 @@ LONGEST_MISSING_H = 7 * 24
 MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 REQUIRED = ("description", "owner", "entrypoint", "timeout_s")
 OPTIONAL = (
-    *("schedule", "event", "parameters", "idempotent", "concurrency", "environment", "report", "alarms"),
+    *("schedule", "timezone", "event", "parameters", "idempotent", "concurrency", "environment", "report", "alarms"),
     *("data_sources", "engine"),
 )
 EVENT_FIELDS = ("source", "detail-type", "detail", "account", "region", "resources", "time", "id", "version")
@@ -106,6 +106,8 @@ class Workflow:
     entrypoint: str
     timeout_s: int
     schedule: str | None = None
+    timezone: str = UTC
+    """In which the schedule is meant; a name of the IANA database."""
     event: Mapping[str, Any] | None = None
     parameters: tuple[Parameter, ...] = ()
     idempotent: bool = False
@@ -148,6 +150,7 @@ def parse_workflow(
         entrypoint=data["entrypoint"],
         timeout_s=data["timeout_s"],
         schedule=data.get("schedule"),
+        timezone=data.get("timezone", UTC),
         event=data.get("event"),
         parameters=tuple(
             Parameter(name, parameter["type"], parameter["default"])
@@ -246,6 +249,7 @@ def _mistakes(data: object, where: str, files: Collection[str]) -> Iterator[str]
     for key, check in _CHECKS.items():
         if key in data:
             yield from (f"{key}{mistake}" for mistake in check(data[key], files))
+    yield from _zone_mistakes(data)
     yield from _patience_mistakes(data.get("schedule"), data.get("alarms"))
 
 
@@ -288,6 +292,24 @@ def _check_schedule(value: object, _files: Collection[str]) -> Iterator[str]:
         yield f": expected cron(...) or rate(...), got {_kind(value)}"
     elif mistake := schedule_mistake(value):
         yield f": {mistake}"
+
+
+def _check_timezone(value: object, _files: Collection[str]) -> Iterator[str]:
+    if not isinstance(value, str):
+        yield f": expected a time zone of the IANA database, like Europe/Berlin, got {_kind(value)}"
+    elif mistake := timezone_mistake(value):
+        yield f": {mistake}"
+
+
+def _zone_mistakes(data: Mapping[str, Any]) -> Iterator[str]:
+    """A zone without anything in it: it would be ignored, and its author would not get to know that."""
+    if "timezone" not in data:
+        return
+    schedule = data.get("schedule")
+    if schedule is None:
+        yield "timezone: expected a schedule that it is for, there is none"
+    elif isinstance(schedule, str) and schedule.startswith("rate("):
+        yield f"timezone: expected it with cron(...) only, got {schedule}, which is the same in every zone"
 
 
 def _check_environment(value: object, files: Collection[str]) -> Iterator[str]:
@@ -454,6 +476,7 @@ _CHECKS = {
     "owner": _check_owner,
     "entrypoint": _check_entrypoint,
     "schedule": _check_schedule,
+    "timezone": _check_timezone,
     "event": _check_event,
     "parameters": _check_parameters,
     "timeout_s": _check_timeout,

@@ -1,7 +1,8 @@
 """The JSON Schema of a workflow spec, by which editors complete and check one while it is written. Pure.
 
 It says what a schema can say of what :mod:`twinops.spec` checks. That a file is there, that a schedule names a day that
-exists, what fits together: only the parser knows that. ``python -m twinops.spec_schema`` prints it (``make schema``).
+exists, that there is such a time zone, what fits together: only the parser knows that. ``python -m
+twinops.spec_schema`` prints it (``make schema``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from . import data_sources, spec
 from .runs import CONCURRENCY, QUEUE
+from .schedule import TIMEZONE, UTC
 
 Schema = dict[str, Any]
 
@@ -33,6 +35,9 @@ def schema() -> Schema:
         "type": "object",
         "required": list(spec.REQUIRED),
         "anyOf": [{"required": ["schedule"]}, {"required": ["event"]}],
+        "dependentSchemas": {
+            "timezone": {"required": ["schedule"], "properties": {"schedule": {"pattern": r"^cron\("}}}
+        },
         "additionalProperties": False,
         "properties": _fields(),
         "$defs": {"pattern": _pattern(), "condition": _condition()},
@@ -46,8 +51,15 @@ def _fields() -> Schema:
         "entrypoint": _choice(spec.ENTRYPOINTS, "The file of this folder that is run. A notebook is kept as it ran."),
         "schedule": _text(
             f"{RATE}|{CRON}",
-            "When it runs, in UTC: rate(...), or cron(minutes hours day-of-month month day-of-week year).",
+            "When it runs: rate(...), or cron(minutes hours day-of-month month day-of-week year).",
             examples=[_EXAMPLE_CRON, "rate(1 hour)"],
+        ),
+        "timezone": _text(
+            TIMEZONE.pattern,
+            "The time zone of its cron(...): one of the IANA database. An hour that a switch to daylight saving time "
+            "leaves out is left out; one that comes twice counts once.",
+            default=UTC,
+            examples=["Europe/Berlin"],
         ),
         "event": _event(),
         "parameters": _parameters(),

@@ -155,6 +155,28 @@ def events_checks(request: Request) -> Iterator[Check] | None:
     return one(request, rule_arn(name, bus) if name else EVERYTHING, tag_action="TagResource")
 
 
+# ---- EventBridge Scheduler
+
+
+def scheduler_checks(request: Request) -> Iterator[Check]:
+    """Schedules are named with their group, which is in the body or, to read and delete, a parameter."""
+    kind, _, name = unquote(request.path).strip("/").partition("/")
+    if kind == "tags":
+        yield from one(request, name)
+    elif kind == "schedule-groups" and name:
+        arn = f"arn:aws:scheduler:{LOCAL}:schedule-group/{name}"
+        yield from one(request, arn)
+        if request.operation == "CreateScheduleGroup" and request.has_tags:
+            yield Check("scheduler:TagResource", arn, creates=True)
+        if request.operation == "DeleteScheduleGroup":
+            yield Check("scheduler:DeleteSchedule", f"arn:aws:scheduler:{LOCAL}:schedule/{name}/*")
+    elif kind == "schedules" and name:
+        group = request.get("GroupName", "groupName") or "default"
+        yield from one(request, f"arn:aws:scheduler:{LOCAL}:schedule/{group}/{name}")
+    else:
+        yield from one(request, EVERYTHING)
+
+
 # ---- Logs
 
 
@@ -446,6 +468,7 @@ TAG_ACTIONS = {
     "sqs": ("sqs:TagQueue", "sqs:UntagQueue"),
     "lambda": ("lambda:TagResource", "lambda:UntagResource"),
     "events": ("events:TagResource", "events:UntagResource"),
+    "scheduler": ("scheduler:TagResource", "scheduler:UntagResource"),
     "logs": ("logs:TagResource", "logs:UntagResource"),
     "cloudwatch": ("cloudwatch:TagResource", "cloudwatch:UntagResource"),
     "kms": ("kms:TagResource", "kms:UntagResource"),
@@ -468,6 +491,7 @@ def tagging_checks(request: Request) -> Iterator[Check]:
 FINDERS: dict[str, Callable[[Request], Iterator[Check] | None]] = {
     "lambda": lambda_checks,
     "events": events_checks,
+    "scheduler": scheduler_checks,
     "logs": logs_checks,
     "monitoring": cloudwatch_checks,
     "sns": sns_checks,

@@ -182,6 +182,8 @@ def passed_roles(request: Request) -> Iterator[Check]:
         ]
         for passed in filter(None, [role, *targets]):
             yield _passing(passed, "events", "")
+    elif request.service == "scheduler" and isinstance(target := request.document.get("Target"), dict):
+        yield _passing(str(target.get("RoleArn")), "scheduler", "")
     elif request.service == "ec2":
         for passed in ec2.instance_profile_roles(dict(request.parameters)):
             yield _passing(passed, "ec2", "")

@@ -38,6 +38,7 @@ from sandbox.emulator.limits import Limits
 from sandbox.emulator.mail import Mailbox
 from sandbox.emulator.notebooks import Notebooks
 from sandbox.emulator.redshift_data import RedshiftData
+from sandbox.emulator.schedules import Schedules
 from sandbox.emulator.sns_mail import SnsMail
 from sandbox.settings import Settings
 
@@ -70,6 +71,7 @@ async def serve(settings: Settings, generation: str, on_stop: Callable[[asyncio.
     authorization_details.install()
     decisions.install(settings.home / "decisions.jsonl")
     AsynchronousInvocations(settings).install()
+    Schedules(settings).install()
     topic_policies.install()
     alarms = Alarms()
     alarms.install()

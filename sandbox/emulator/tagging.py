@@ -27,7 +27,7 @@ PAGE_DEFAULT, PAGE_MAX = 50, 100
 UNTYPED = {"s3": "bucket", "sns": "topic", "sqs": "queue"}
 
 # What ministack's own functions read and write right.
-MINISTACK = ("s3", "lambda", "sqs", "sns", "dynamodb", "events", "kms")
+MINISTACK = ("s3", "lambda", "sqs", "sns", "dynamodb", "events", "kms", "scheduler")
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ OFFERED = frozenset(
         "sqs",
         "lambda",
         "events",
+        "scheduler",
         "logs",
         "monitoring",
         "kms",

@@ -112,6 +112,15 @@ FUNCTIONS: dict[str, dict[str, list[str]]] = {
         "_dispatch_to_sns": ["arn", "payload"],
         "_delete_rule": ["data"],
         "_rule_key": ["rule_name", "bus_name"],
+        "_parse_rate_seconds": ["expr"],
+        "_parse_cron_fields": ["expr"],
+        "_cron_next_fire": ["fields", "after_dt"],
+    },
+    "ministack.services.scheduler": {
+        "_create_schedule": ["name", "body"],
+        "_update_schedule": ["name", "body"],
+        "_list_schedules": ["query"],
+        "start_scheduler": [],
     },
     "ministack.services.lambda_svc": {
         "invoke_async_with_retry": ["func", "event"],
@@ -203,10 +212,15 @@ FACTS = [
     "hasattr(ministack.services.sqs._queues, 'values') and callable(ministack.core.iam_evaluator.caller_arn)",
     "all(f'\"{name}\": _' in inspect.getsource(ministack.services.kms) for name in ('CreateKey', 'PutKeyPolicy'))",
     "'\"SetTopicAttributes\": _set_topic_attributes' in inspect.getsource(ministack.services.sns.handle_request)",
+    # Schedules.
+    "'_sched_mod.start_scheduler()' in inspect.getsource(ministack.app)",
+    "all(f'return {name}(' in inspect.getsource(ministack.services.scheduler.handle_request)"
+    " for name in ('_create_schedule', '_update_schedule', '_list_schedules'))",
+    "isinstance(ministack.services.scheduler._schedules._data, dict)",
     # Tags, wherever they are kept.
-    "ministack.services.tagging._COLLECTORS.keys() >= {'s3', 'lambda', 'sqs', 'sns', 'dynamodb', 'events', 'kms'}",
-    "ministack.services.tagging._WRITERS.keys() >= {'s3', 'lambda', 'sqs', 'sns', 'dynamodb', 'events', 'kms'}",
-    "ministack.services.tagging._REMOVERS.keys() >= {'s3', 'lambda', 'sqs', 'sns', 'dynamodb', 'events', 'kms'}",
+    "all({'s3', 'lambda', 'sqs', 'sns', 'dynamodb', 'events', 'kms', 'scheduler'} <= functions.keys() for functions in"
+    " (ministack.services.tagging._COLLECTORS, ministack.services.tagging._WRITERS,"
+    " ministack.services.tagging._REMOVERS))",
     "ministack.services.tagging._HANDLERS['GetResources'] is ministack.services.tagging._get_resources",
     "all('_COLLECTORS.values()' in inspect.getsource(ministack.services.tagging._HANDLERS[name])"
     " for name in ('GetTagKeys', 'GetTagValues'))",
@@ -265,7 +279,7 @@ for module_name, names in functions.items():
         found[f"{module_name}.{name}"] = list(inspect.signature(target).parameters) if callable(target) else None
 for name in (
     "iam", "sns", "sts", "eventbridge", "cloudwatch", "cloudwatch_logs", "lambda_svc", "secretsmanager", "ssm",
-    "tagging", "sqs", "s3", "kms",
+    "tagging", "sqs", "s3", "kms", "scheduler",
 ):
     importlib.import_module(f"ministack.services.{name}")
 import ministack.core.iam_actions, ministack.core.iam_evaluator, ministack.core.router

@@ -9,15 +9,18 @@ import gzip
 import itertools
 import json
 import os
+import re
 import signal
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from twinops.runs import FINISHED, Run, timestamp
@@ -110,13 +113,27 @@ WORKFLOWS = {
     "notebook_probe": {"workflow.yml": NOTEBOOK_SPEC, "notebook.ipynb": json.dumps(NOTEBOOK)},
 }
 
+GROUP = NAMES.schedule_group
+ZONED = "zoned_probe"
+ZONE = "Asia/Kathmandu"
+"""No hour of which is one of UTC: its offset is 5:45."""
+ZONED_SPEC = f"""\
+description: Counts, at a time in Nepal.
+owner: mlops@example.com
+entrypoint: run.py
+schedule: cron(0 5 1 1 ? *)
+timezone: {ZONE}
+timeout_s: 60
+"""
+
 
 @pytest.fixture(scope="module")
 def dispatching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dispatching]:
     repository = tmp_path_factory.mktemp("repository") / "twinops"
     own = OwnSandbox()
     try:
-        make_repository(repository, WORKFLOWS)
+        zoned = {"workflow.yml": ZONED_SPEC, "run.py": "print('it is time')\n"}
+        make_repository(repository, {**WORKFLOWS, ZONED: zoned})
         yield deploy(own, repository)
     finally:
         own.remove()
@@ -195,8 +212,9 @@ def test_a_script_and_a_notebook_are_started_by_hand(dispatching: Dispatching, w
     assert "exit_code: 0" in shown
 
 
+@pytest.mark.usefixtures("misled")
 def test_a_script_and_a_notebook_are_started_by_their_schedule(dispatching: Dispatching) -> None:
-    """Their deployed rules, which get a schedule for a minute."""
+    """Their deployed rules, which get a schedule for a minute, and the one in a time zone another time."""
     events = dispatching.own.client("events")
     rules = [events.describe_rule(Name=NAMES.rule(workflow)) for workflow in WORKFLOWS]
     deployed = [{key: rule[key] for key in ("Name", "EventPattern", "State")} for rule in rules]
@@ -204,13 +222,64 @@ def test_a_script_and_a_notebook_are_started_by_their_schedule(dispatching: Disp
     try:
         for rule in deployed:
             events.put_rule(**rule, ScheduleExpression="cron(* * * * ? *)")
-        found = [eventually(lambda name=name: run_since(dispatching, name, began), 150) for name in WORKFLOWS]
+        with on_the_next_minutes(dispatching, ZONED):
+            started = (*WORKFLOWS, ZONED)
+            found = [eventually(lambda name=name: run_since(dispatching, name, began), 150) for name in started]
     finally:
         for rule in deployed:
             events.put_rule(**rule)
     for run in found:
         assert (run["state"], run["exit_code"], run["epoch"]) == ("SUCCEEDED", 0, 1)
         assert len(dispatching.mails_about(run)) == 1
+    zoned = found[-1]
+    assert re.fullmatch(rf"{ZONED}@\d{{4}}-\d\d-\d\dT\d\d:\d\d:00Z", zoned["event_id"])
+    assert abs(datetime.fromisoformat(zoned["event_id"].partition("@")[2]) - datetime.now(timezone.utc)).seconds < 300
+
+
+@contextmanager
+def on_the_next_minutes(dispatching: Dispatching, workflow: str) -> Iterator[None]:
+    """The deployed schedule of a workflow has the hour that it is now in its zone."""
+    scheduler, named = dispatching.own.client("scheduler"), {"Name": NAMES.schedule(workflow), "GroupName": GROUP}
+    found = scheduler.get_schedule(**named)
+    kept = ("ScheduleExpressionTimezone", "FlexibleTimeWindow", "Target", "State", "Description")
+    deployed = {**named, **{field: found[field] for field in kept}}
+    hour = datetime.now(ZoneInfo(ZONE)).hour
+    scheduler.update_schedule(**deployed, ScheduleExpression=f"cron(* {hour},{(hour + 1) % 24} * * ? *)")
+    try:
+        yield
+    finally:
+        scheduler.update_schedule(**deployed, ScheduleExpression=found["ScheduleExpression"])
+
+
+@pytest.fixture(scope="module")
+def misled(dispatching: Dispatching) -> str:
+    """A schedule whose target its role may not call: the backup. Made before the tests that wait for a minute."""
+    scheduler = dispatching.own.client("scheduler")
+    deployed = scheduler.get_schedule(Name=NAMES.schedule(ZONED), GroupName=GROUP)
+    backup = deployed["Target"]["Arn"].replace(NAMES.function("dispatch"), NAMES.function("backup"))
+    scheduler.create_schedule(
+        Name="misled",
+        GroupName=GROUP,
+        ScheduleExpression="cron(* * * * ? *)",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target={**deployed["Target"], "Arn": backup},
+    )
+    return str(backup)
+
+
+def test_a_time_that_cannot_be_delivered_is_in_the_dead_letters(dispatching: Dispatching, misled: str) -> None:
+    """The role of schedules may call the dispatcher, no other function."""
+    scheduler, queues = dispatching.own.client("scheduler"), dispatching.own.client("sqs")
+    queue = queues.get_queue_url(QueueName=NAMES.dead_letters)["QueueUrl"]
+    read = {"QueueUrl": queue, "MessageAttributeNames": ["All"]}
+    try:
+        (letter,) = eventually(lambda: queues.receive_message(**read).get("Messages"), 90)
+    finally:
+        scheduler.delete_schedule(Name="misled", GroupName=GROUP)
+    queues.delete_message(QueueUrl=queue, ReceiptHandle=letter["ReceiptHandle"])
+    assert json.loads(letter["Body"])["workflow"] == ZONED
+    told = {name: value["StringValue"] for name, value in letter["MessageAttributes"].items()}
+    assert (told["ERROR_CODE"], told["TARGET_ARN"]) == ("AccessDeniedException", misled)
 
 
 def run_since(dispatching: Dispatching, workflow: str, began: str) -> Run | None:

@@ -75,7 +75,13 @@ def trust(service: str) -> str:
 @pytest.fixture(scope="module")
 def world(aws: Callable[[str], Any]) -> World:
     made, iam, ec2 = World(), aws("iam"), aws("ec2")
-    for name, service in (("lambda", "lambda"), ("notebook", "sagemaker"), ("host", "ec2"), ("rule", "events")):
+    for name, service in (
+        ("lambda", "lambda"),
+        ("notebook", "sagemaker"),
+        ("host", "ec2"),
+        ("rule", "events"),
+        ("time", "scheduler"),
+    ):
         iam.create_role(RoleName=name, Path="/it/", AssumeRolePolicyDocument=trust(f"{service}.amazonaws.com"))
     iam.create_instance_profile(InstanceProfileName="host", Path="/it/")
     iam.add_role_to_instance_profile(InstanceProfileName="host", RoleName="host")
@@ -122,6 +128,18 @@ def function(name: str = "it-function") -> str:
 
 def in_ec2(kind: str, name: str = "*") -> str:
     return f"arn:aws:ec2:{LOCAL}:{kind}/{name}"
+
+
+def in_scheduler(resource: str) -> str:
+    return f"arn:aws:scheduler:{LOCAL}:{resource}"
+
+
+SCHEDULE = {
+    "Name": "it-schedule",
+    "ScheduleExpression": "rate(1 day)",
+    "FlexibleTimeWindow": {"Mode": "OFF"},
+    "Target": {"Arn": function(), "RoleArn": f"arn:aws:iam::{ACCOUNT}:role/it/time"},
+}
 
 
 def tag_spec(kind: str) -> list[dict[str, Any]]:
@@ -255,6 +273,58 @@ CASES: dict[str, Case] = {
             on("events:PutTargets", f"arn:aws:events:{LOCAL}:rule/it-rule"),
             passing(f"arn:aws:iam::{ACCOUNT}:role/it/rule", "events"),
         ],
+    ),
+    "a group of schedules": (
+        "scheduler",
+        lambda client, world: client.create_schedule_group(Name="it-group", Tags=TAGS),
+        lambda world: [
+            on("scheduler:CreateScheduleGroup", in_scheduler("schedule-group/it-group")),
+            on("scheduler:TagResource", in_scheduler("schedule-group/it-group")),
+        ],
+    ),
+    "a schedule": (
+        "scheduler",
+        lambda client, world: client.create_schedule(**SCHEDULE),
+        lambda world: [
+            on("scheduler:CreateSchedule", in_scheduler("schedule/default/it-schedule")),
+            passing(f"arn:aws:iam::{ACCOUNT}:role/it/time", "scheduler"),
+        ],
+    ),
+    "another schedule": (
+        "scheduler",
+        lambda client, world: client.update_schedule(**SCHEDULE),
+        lambda world: [
+            on("scheduler:UpdateSchedule", in_scheduler("schedule/default/it-schedule")),
+            passing(f"arn:aws:iam::{ACCOUNT}:role/it/time", "scheduler"),
+        ],
+    ),
+    "a schedule of a group, read": (
+        "scheduler",
+        lambda client, world: client.get_schedule(Name="it-schedule", GroupName="other"),
+        lambda world: [on("scheduler:GetSchedule", in_scheduler("schedule/other/it-schedule"))],
+    ),
+    "a schedule of a group, deleted": (
+        "scheduler",
+        lambda client, world: client.delete_schedule(Name="it-schedule", GroupName="other"),
+        lambda world: [on("scheduler:DeleteSchedule", in_scheduler("schedule/other/it-schedule"))],
+    ),
+    "a group, with the schedules that go with it": (
+        "scheduler",
+        lambda client, world: client.delete_schedule_group(Name="it-other"),
+        lambda world: [
+            on("scheduler:DeleteScheduleGroup", in_scheduler("schedule-group/it-other")),
+            on("scheduler:DeleteSchedule", in_scheduler("schedule/it-other/*")),
+        ],
+    ),
+    "the tags of a group": (
+        "scheduler",
+        lambda client, world: client.list_tags_for_resource(ResourceArn=in_scheduler("schedule-group/it-group")),
+        lambda world: [on("scheduler:ListTagsForResource", in_scheduler("schedule-group/it-group"))],
+    ),
+    "a listing of schedules": (
+        "scheduler",
+        lambda client, world: client.list_schedules(GroupName="it-group"),
+        lambda world: [on("scheduler:ListSchedules")],
     ),
     "a rule's targets, read": (
         "events",

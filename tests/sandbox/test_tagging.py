@@ -173,6 +173,9 @@ MAKERS: dict[str, Callable[[Aws, dict[str, str]], str]] = {
     "events:rule": lambda aws, tags: aws("events").put_rule(
         Name=name(), ScheduleExpression="rate(1 day)", Tags=listed(tags)
     )["RuleArn"],
+    "scheduler:schedule-group": lambda aws, tags: aws("scheduler").create_schedule_group(
+        Name=name(), Tags=listed(tags)
+    )["ScheduleGroupArn"],
     "logs:log-group": make_log_group,
     "cloudwatch:alarm": make_alarm,
     "cloudwatch": make_composite_alarm,

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from twinops import schedule
 from twinops.errors import SpecError
-from twinops.schedule import schedule_mistake
+from twinops.schedule import schedule_mistake, timezone_mistake
 from twinops.spec import matching_event, merge_parameters, parse_workflow
 
 CASES = Path(__file__).parents[1] / "plans" / "spec"
@@ -31,6 +32,7 @@ def test_right(case: dict[str, Any]) -> None:
         "name": workflow.name,
         "idempotent": workflow.idempotent,
         "concurrency": workflow.concurrency,
+        "timezone": workflow.timezone,
         "parameters": [[one.name, one.type, one.default] for one in workflow.parameters],
         "event": workflow.event,
         "topic": workflow.report.topic,
@@ -39,7 +41,7 @@ def test_right(case: dict[str, Any]) -> None:
         "data_sources": list(workflow.data_sources),
         "lock": workflow.lock,
     }
-    expected = {"event": case["spec"].get("event"), "concurrency": "queue", **case["taken_for"]}
+    expected = {"event": case["spec"].get("event"), "concurrency": "queue", "timezone": "UTC", **case["taken_for"]}
     assert found == expected
     for field in ("description", "owner", "entrypoint", "schedule", "timeout_s"):
         assert getattr(workflow, field) == case["spec"][field]
@@ -69,6 +71,23 @@ def test_folder_name(folder: str) -> None:
 @pytest.mark.parametrize("expression", cases("schedules")["right"])
 def test_right_schedule(expression: str) -> None:
     assert schedule_mistake(expression) is None
+
+
+@pytest.mark.parametrize("timezone", ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/Port-au-Prince", "Etc/GMT+5"])
+def test_right_timezone(timezone: str) -> None:
+    assert timezone_mistake(timezone) is None
+
+
+@pytest.mark.parametrize("timezone", ["", "utc", "Europe", "europe/berlin", "localtime", "EST5EDT", "../etc/passwd"])
+def test_wrong_timezone(timezone: str) -> None:
+    expected = f"expected a time zone of the IANA database, like Europe/Berlin, got {timezone!r}"
+    assert timezone_mistake(timezone) == expected
+
+
+def test_a_machine_without_time_zones_asks_for_the_form_of_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "_timezones", frozenset)
+    assert timezone_mistake("Europe/Bonn") is None
+    assert timezone_mistake("Bonn")
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,7 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "entrypoint": st.sampled_from(["run.py", "notebook.ipynb", "main.sh"]),
     "timeout_s": st.sampled_from([0, 1, 43200, 43201, 1.5, True]),
     "engine": st.sampled_from(["twin", "airflow"]),
+    "timezone": st.sampled_from(["Europe/Berlin", "UTC", "Berlin"]),  # the schedule is a rate
 }
 ONLY_PARSER = "expected more than the 24 h"
 

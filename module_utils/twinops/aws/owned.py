@@ -23,6 +23,7 @@ _NAMED = (
     ("sqs", "", "queue"),
     ("lambda", "function:", "function"),
     ("events", "rule/", "rule"),
+    ("scheduler", "schedule-group/", "schedule_group"),
     ("logs", "log-group:", "log_group"),
     ("sagemaker", "notebook-instance/", "notebook"),
     ("cloudwatch", "alarm:", "alarm"),

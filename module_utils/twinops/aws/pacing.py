@@ -34,6 +34,15 @@ RATES_PER_S: Mapping[str, Mapping[str, float]] = {
     "cloudwatch": {"PutMetricAlarm": 3, "DescribeAlarms": 9, "DeleteAlarms": 3, "ListTagsForResource": 10, "*": 10},
     # docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html
     "eventbridge": {"*": 50},
+    # docs.aws.amazon.com/scheduler/latest/UserGuide/scheduler-quotas.html (the lowest of all regions); groups: 10
+    "scheduler": {
+        "CreateScheduleGroup": 10,
+        "DeleteScheduleGroup": 10,
+        "GetScheduleGroup": 10,
+        "ListTagsForResource": 10,
+        "TagResource": 10,
+        "*": 50,
+    },
     # docs.aws.amazon.com/ARG/latest/userguide/reference-quotas.html
     "resource-groups-tagging-api": {"GetResources": 15, "*": 5},
     # docs.aws.amazon.com/sns/latest/dg/../general/latest/gr/sns.html

@@ -43,6 +43,8 @@ from .kinds import (
     role,
     route_table,
     rule,
+    schedule,
+    schedule_group,
     security_group,
     security_rules,
     subnet,
@@ -104,12 +106,14 @@ KINDS: Mapping[str, Kind] = {
     "instance_profile": instance_profile,
     "instance": instance,
     "rule": rule,
+    "schedule_group": schedule_group,
+    "schedule": schedule,
     "alarm": alarm,
     "composite_alarm": composite_alarm,
     "dashboard": dashboard,
 }
 
-_UNLISTED = (oidc_provider, managed_policy, role, lifecycle_config, instance_profile, dashboard)
+_UNLISTED = (oidc_provider, managed_policy, role, lifecycle_config, instance_profile, dashboard, schedule)
 """Kinds that AWS does not list by tags: each lists what is ours itself, for the parts that make it."""
 
 

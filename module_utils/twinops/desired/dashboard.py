@@ -11,6 +11,7 @@ from typing import Any
 
 from ..metrics import BACKUP_TOOK_OVER, RUN_DURATION, RUN_FAILED, WORKFLOW
 from ..resources import Json, Scope
+from ..schedule import UTC
 from .common import Workflow
 
 ALARMS_A_WIDGET = 100
@@ -108,7 +109,8 @@ def _table(scope: Scope, workflows: Sequence[Workflow]) -> Widget:
 
 
 def _row(scope: Scope, workflow: Workflow) -> str:
-    starts = [workflow.schedule] if workflow.schedule else []
+    zone = "" if workflow.timezone == UTC else f" {workflow.timezone}"
+    starts = [f"{workflow.schedule}{zone}"] if workflow.schedule else []
     starts += ["by event"] if workflow.event else []
     missing = f"{workflow.alarms.missing_after_h} h" if workflow.alarms.missing_after_h else ""
     log = scope.names.workflow_log_group(workflow.name).replace("/", "$252F")  # as the console writes it

@@ -23,7 +23,7 @@ OPTIONS = {
 
 
 def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
-    """The roles of people, functions, twins and devices, none of which can exceed the boundary.
+    """The roles of people, functions, schedules, twins and devices, none of which can exceed the boundary.
 
     The boundary belongs to the bootstrap and what twins may read to the data access; both are here too, because roles
     refer to them: whoever lacks them, or has another version of them, gets to know it by this part alone.
@@ -43,6 +43,8 @@ def _role(estate: Estate, purpose: str, document: policies.Document, options: Op
         tools = options["tools"] or {"role_arn": "", "external_id": ""}
         people = policies.trust_of_people(estate.scope, options["trusted_principals"], **tools)
         return role(estate, PART, purpose, document, trust=people, session_s=options["session_s"])
+    if purpose == policies.SCHEDULER:
+        return role(estate, PART, purpose, document, trust=policies.trust_of_schedules(estate.scope))
     reads_data = purpose in (policies.DEVELOPMENT_TWIN, policies.DEPLOYMENT_TWIN)
     attached = (estate.scope.policy_arn(policies.DATA_ACCESS),) if reads_data else ()
     return role(estate, PART, purpose, document, attached=attached)

@@ -1,4 +1,6 @@
-"""What starts workflow runs: one rule a workflow, and the functions that serve all of them."""
+"""What starts workflow runs: a rule for events and times in UTC, a schedule for times in a zone of its own, and the
+functions that serve all workflows. See docs/adr/0012.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from collections.abc import Mapping
 
 from .. import data_sources, policies
 from ..errors import SpecError
-from ..resources import Function, Layer, LogGroup, Queue, Resource, Rule
+from ..resources import Function, Layer, LogGroup, Queue, Resource, Rule, Schedule, ScheduleGroup
+from ..runs import SCHEDULED_EVENT
+from ..schedule import UTC
 from .common import Estate, Options, Workflow
 from .observability import RETENTION_DAYS
 
@@ -26,6 +30,7 @@ DEAD_LETTER_RETENTION_S = 14 * 24 * 3600  # the longest AWS offers: a person has
 FUNCTION_TIMEOUT_S = 60
 FUNCTION_MEMORY_MB = 512
 MAX_EVENT_AGE_S = 3600
+DELIVERY_RETRIES = 185  # the most that Scheduler tries, and what rules do by default; its age ends it before
 WATCH_EVERY = "rate(2 minutes)"
 
 
@@ -33,8 +38,13 @@ def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
     """Raises SpecError for a workflow whose rule AWS would not take, or that reads a source which nobody declared."""
     _check_data_sources(estate, options)
     log_groups = [workflow_log_group(estate, each, options["retention_days"]) for each in estate.workflows]
-    rules = [rule(estate, each) for each in estate.workflows]
-    return (*dispatcher(estate, options["runtime"]), *log_groups, *rules)
+    rules = [rule(estate, each) for each in estate.workflows if each.event or not has_own_zone(each)]
+    return (*dispatcher(estate, options["runtime"]), *log_groups, *rules, *schedules(estate))
+
+
+def has_own_zone(workflow: Workflow) -> bool:
+    """Whether its schedule is one that rules, which know UTC only, cannot keep."""
+    return bool(workflow.schedule) and workflow.timezone != UTC
 
 
 def _check_data_sources(estate: Estate, options: Options) -> None:
@@ -70,7 +80,7 @@ def rule(estate: Estate, workflow: Workflow) -> Rule:
         tags=estate.tags(PART, workflow.name),
         description=workflow.description,
         enabled=True,
-        schedule=workflow.schedule or "",
+        schedule="" if has_own_zone(workflow) else workflow.schedule or "",
         pattern=dict(workflow.event or {}),
         target=scope.function_arn("dispatch"),
         input_paths={"id": "$.id", "time": "$.time", "type": "$.detail-type", "detail": "$.detail"},
@@ -81,21 +91,72 @@ def rule(estate: Estate, workflow: Workflow) -> Rule:
 
 def input_template(workflow: Workflow, git_sha: str) -> str:
     """What EventBridge sends to the dispatcher. ``<…>`` are filled in by EventBridge, which quotes strings itself."""
-    constants = {
-        "git_sha": git_sha,
-        "timeout_s": workflow.timeout_s,
-        "idempotent": workflow.idempotent,
-        "concurrency": workflow.concurrency,
-    }
     pairs = [
         f'"workflow": {json.dumps(workflow.name)}',
         '"event_id": <id>',
         '"time": <time>',
         '"detail-type": <type>',
         '"detail": <detail>',
-        *(f'"{key}": {json.dumps(value)}' for key, value in constants.items()),
+        *(f'"{key}": {json.dumps(value)}' for key, value in _of_spec(workflow, git_sha).items()),
     ]
     return "{" + ", ".join(pairs) + "}"
+
+
+def schedules(estate: Estate) -> tuple[Resource, ...]:
+    """The schedules of workflows with a zone of their own, and their group; nothing where there is no such workflow."""
+    zoned = [each for each in estate.workflows if has_own_zone(each)]
+    if not zoned:
+        return ()
+    group = ScheduleGroup(name=estate.scope.names.schedule_group, tags=estate.tags(PART))
+    return (group, *(schedule(estate, each) for each in zoned))
+
+
+def schedule(estate: Estate, workflow: Workflow) -> Schedule:
+    """The schedule of a workflow in its own zone."""
+    scope = estate.scope
+    return Schedule(
+        name=scope.names.schedule(workflow.name),
+        tags={},
+        group=scope.names.schedule_group,
+        description=workflow.description,
+        enabled=True,
+        expression=workflow.schedule or "",
+        timezone=workflow.timezone,
+        flexible_window="OFF",
+        target=scope.function_arn("dispatch"),
+        role=scope.role_arn(policies.SCHEDULER),
+        input=schedule_input(workflow, estate.git_sha),
+        max_event_age_s=MAX_EVENT_AGE_S,
+        retries=DELIVERY_RETRIES,
+        dead_letters=scope.dead_letters_arn,
+    )
+
+
+def schedule_input(workflow: Workflow, git_sha: str) -> str:
+    """What Scheduler sends to the dispatcher: the same as a rule's tick, so that both are told apart by nothing.
+
+    The time is the one that was scheduled, at every attempt: a repeated delivery finds its run claimed. (Scheduler's
+    execution id is another one at each attempt.)
+    """
+    scheduled = "<aws.scheduler.scheduled-time>"
+    event = {
+        "workflow": workflow.name,
+        "event_id": f"{workflow.name}@{scheduled}",
+        "time": scheduled,
+        "detail-type": SCHEDULED_EVENT,
+        "detail": {},
+    }
+    return json.dumps({**event, **_of_spec(workflow, git_sha)})
+
+
+def _of_spec(workflow: Workflow, git_sha: str) -> dict[str, object]:
+    """What an event has to say of the spec, for who starts its run."""
+    return {
+        "git_sha": git_sha,
+        "timeout_s": workflow.timeout_s,
+        "idempotent": workflow.idempotent,
+        "concurrency": workflow.concurrency,
+    }
 
 
 def dispatcher(estate: Estate, runtime: str) -> tuple[Resource, ...]:

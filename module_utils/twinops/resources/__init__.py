@@ -28,7 +28,7 @@ from .notifications import Key, Topic
 from .observability import Alarm, CompositeAlarm, Dashboard, LogGroup
 from .storage import Bucket, Table
 from .twins import LifecycleConfig, Notebook
-from .workflows import Function, Layer, Queue, Rule
+from .workflows import Function, Layer, Queue, Rule, Schedule, ScheduleGroup
 
 __all__ = [
     "KINDS",
@@ -56,6 +56,8 @@ __all__ = [
     "Role",
     "RouteTable",
     "Rule",
+    "Schedule",
+    "ScheduleGroup",
     "Scope",
     "SecurityGroup",
     "SecurityRules",
@@ -97,6 +99,8 @@ KINDS: Mapping[str, type[Resource]] = {
         InstanceProfile,
         Instance,
         Rule,
+        ScheduleGroup,
+        Schedule,
         Alarm,
         CompositeAlarm,
         Dashboard,

@@ -44,6 +44,10 @@ class Scope:
         return self.arn("sagemaker", f"notebook-instance/{self.names.twin(twin)}")
 
     @property
+    def schedule_group_arn(self) -> str:
+        return self.arn("scheduler", f"schedule-group/{self.names.schedule_group}")
+
+    @property
     def ledger_arn(self) -> str:
         return self.arn("dynamodb", f"table/{self.names.ledger}")
 

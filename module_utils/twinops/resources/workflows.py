@@ -65,3 +65,36 @@ class Rule(Resource):
     input_paths: Mapping[str, str]
     input_template: str
     dead_letters: str
+
+
+@dataclass(frozen=True)
+class ScheduleGroup(Resource):
+    """What has the tags of the schedules in it, which have none of their own."""
+
+    kind: ClassVar[str] = "schedule_group"
+
+
+@dataclass(frozen=True)
+class Schedule(Resource):
+    """A schedule of EventBridge Scheduler in ``group``; ``expression`` is meant in ``timezone``.
+
+    ``input`` is what the target gets; Scheduler fills in its ``<aws.scheduler...>``.
+    """
+
+    kind: ClassVar[str] = "schedule"
+    needs: ClassVar[tuple[str, ...]] = ("schedule_group", "role", "function", "queue")
+    taggable: ClassVar[bool] = False
+    immutable: ClassVar[frozenset[str]] = frozenset({"group"})
+
+    group: str
+    description: str
+    enabled: bool
+    expression: str
+    timezone: str
+    flexible_window: str
+    target: str
+    role: str
+    input: str
+    max_event_age_s: int
+    retries: int
+    dead_letters: str

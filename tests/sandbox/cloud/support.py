@@ -72,6 +72,7 @@ def workflow(name: str, **changes: Any) -> Workflow:
 WORKFLOWS = (
     workflow("drift_report"),
     workflow("model_evaluation", schedule=None, alarms=Alarms(missing_after_h=26)),
+    workflow("monthly_report", schedule="cron(0 6 1 * ? *)", timezone="Europe/Berlin", event=None),
 )
 
 

@@ -68,6 +68,19 @@ def resize_twin(aws: Callable[[str], Any], scope: Scope) -> None:
     aws("sagemaker").start_notebook_instance(NotebookInstanceName=name)
 
 
+def edit_schedule(aws: Callable[[str], Any], scope: Scope, **changes: Any) -> None:
+    """As the console does: what is not changed stays."""
+    named = {"Name": scope.names.schedule("monthly_report"), "GroupName": scope.names.schedule_group}
+    found = aws("scheduler").get_schedule(**named)
+    kept = ("ScheduleExpression", "ScheduleExpressionTimezone", "FlexibleTimeWindow", "Target", "State", "Description")
+    aws("scheduler").update_schedule(**named, **{**{field: found[field] for field in kept}, **changes})
+
+
+def edit_target_of_schedule(aws: Callable[[str], Any], scope: Scope, **changes: Any) -> None:
+    named = {"Name": scope.names.schedule("monthly_report"), "GroupName": scope.names.schedule_group}
+    edit_schedule(aws, scope, Target={**aws("scheduler").get_schedule(**named)["Target"], **changes})
+
+
 def unsubscribe(aws: Callable[[str], Any], scope: Scope) -> None:
     (subscription,) = aws("sns").list_subscriptions_by_topic(TopicArn=scope.topic_arn)["Subscriptions"]
     aws("sns").unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
@@ -297,6 +310,37 @@ DRIFT: dict[str, tuple[Tamper, str]] = {
             aws("events").delete_rule(Name=rule_of(scope)),
         ),
         "create rule: tags description enabled schedule pattern target input_paths input_template dead_letters",
+    ),
+    "a schedule gets another time, in another zone": (
+        lambda aws, scope: edit_schedule(
+            aws, scope, ScheduleExpression="rate(1 day)", ScheduleExpressionTimezone="Asia/Kathmandu"
+        ),
+        "update schedule: expression timezone",
+    ),
+    "a schedule is disabled, and may be late": (
+        lambda aws, scope: edit_schedule(
+            aws, scope, State="DISABLED", FlexibleTimeWindow={"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 30}
+        ),
+        "update schedule: enabled flexible_window",
+    ),
+    "a schedule gets another input, and forgets what it cannot deliver": (
+        lambda aws, scope: edit_target_of_schedule(
+            aws, scope, Input="{}", RetryPolicy={"MaximumRetryAttempts": 0}, DeadLetterConfig={}
+        ),
+        "update schedule: input max_event_age_s retries dead_letters",
+    ),
+    "a schedule is deleted": (
+        lambda aws, scope: aws("scheduler").delete_schedule(
+            Name=scope.names.schedule("monthly_report"), GroupName=scope.names.schedule_group
+        ),
+        "create schedule: tags group description enabled expression timezone flexible_window target role input "
+        "max_event_age_s retries dead_letters",
+    ),
+    "the group of schedules loses a tag": (
+        lambda aws, scope: aws("scheduler").untag_resource(
+            ResourceArn=scope.schedule_group_arn, TagKeys=["twinops:owner"]
+        ),
+        "update schedule_group: tags",
     ),
 }
 

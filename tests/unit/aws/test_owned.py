@@ -23,6 +23,10 @@ CASES = {
         "composite_alarm",
         "twinops-staging-any-workflow-failed",
     ),
+    "arn:aws:scheduler:eu-central-1:1:schedule-group/twinops-staging-workflows": (
+        "schedule_group",
+        "twinops-staging-workflows",
+    ),
     "arn:aws:ecs:eu-central-1:1:cluster/somebody": None,
     "not an ARN": None,
 }
