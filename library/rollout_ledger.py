@@ -13,6 +13,8 @@ description:
     A rollout that was interrupted is resumed under its id. Where every device runs the release, nothing is written.
   - A release that was blocked by a gate is refused.
   - C(recorded) writes what happened on each device of a wave, C(completed) and C(blocked) end the rollout.
+  - Puts the event C(Rollout finished) on the default bus when a rollout was completed or blocked, once for each. Where
+    that fails it warns; C(opened) of the next run does it then.
 extends_documentation_fragment: [aws]
 options:
   state:
@@ -115,40 +117,55 @@ REQUIRED_IF = [
 ]
 
 
+STATES = {"recorded": rollout.RUNNING, "completed": rollout.COMPLETED, "blocked": rollout.BLOCKED}
+
+
 def run(params: dict, apply: bool) -> dict:
     aws = access(params)
-    table = names.Names(params["env"]).ledger
-    recorder = Recorder(Ledger(table, session.client("dynamodb", **aws)), apply=apply)
+    ledger = Ledger(names.Names(params["env"]).ledger, session.client("dynamodb", **aws))
+    recorder = Recorder(ledger, apply=apply)
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     statuses = rollout.read_results(params["results"])
+
+    def announce(ended: list) -> dict:
+        problems = recorder.announce(ended, lambda: session.client("events", **aws))
+        return {"warnings": problems} if problems else {}
+
     if params["state"] == "opened":
-        bundle = params["bundle"]
-        plan = rollout.make_plan(
-            release=bundle["release"],
-            release_digest=bundle["release_digest"],
-            current=bundle.get("current"),
-            hold_out=bundle.get("hold_out"),
-            waves=params["waves"],
-            statuses=statuses,
-            rollouts=recorder.newest(),
-            now=now,
-            retry_blocked=params["retry_blocked"],
-            min_records=params["min_records"],
-        )
-        if plan.rollout_id is None:
-            return {"changed": False, "rollout": None, "waves": plan.waves}
-        described = recorder.open(plan, bundle, now)
-        return {"changed": not plan.is_resumed, "rollout": {**described, **asdict(plan)}, "waves": plan.waves}
-    states = {"recorded": rollout.RUNNING, "completed": rollout.COMPLETED, "blocked": rollout.BLOCKED}
+        newest = recorder.newest()
+        warned = announce(newest)  # first: a release that was blocked is refused below
+        return {**open_rollout(params, recorder, newest, statuses, now), **warned}
     devices = recorder.record(
         params["rollout"],
         statuses,
         wave=params["wave"],
-        state=states[params["state"]],
+        state=STATES[params["state"]],
         reason=params["reason"],
         now=now,
     )
-    return {"changed": True, "recorded": devices, "summary": rollout.describe_end(devices)}
+    is_over = apply and params["state"] != "recorded"
+    warned = announce([ledger.rollout(params["rollout"]["rollout_id"])]) if is_over else {}
+    return {"changed": True, "recorded": devices, "summary": rollout.describe_end(devices), **warned}
+
+
+def open_rollout(params: dict, recorder: Recorder, newest: list, statuses: dict, now: str) -> dict:
+    bundle = params["bundle"]
+    plan = rollout.make_plan(
+        release=bundle["release"],
+        release_digest=bundle["release_digest"],
+        current=bundle.get("current"),
+        hold_out=bundle.get("hold_out"),
+        waves=params["waves"],
+        statuses=statuses,
+        rollouts=newest,
+        now=now,
+        retry_blocked=params["retry_blocked"],
+        min_records=params["min_records"],
+    )
+    if plan.rollout_id is None:
+        return {"changed": False, "rollout": None, "waves": plan.waves}
+    described = recorder.open(plan, bundle, now)
+    return {"changed": not plan.is_resumed, "rollout": {**described, **asdict(plan)}, "waves": plan.waves}
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from twinops.aws.ledger import Rollout
+
 from sandbox import playbook, summary
 from sandbox.estate import Estate, EstateError
 from sandbox.settings import SettingsError, load
@@ -52,12 +54,21 @@ def update(estate: Estate) -> str:
 
 
 def evaluate(estate: Estate) -> str:
-    """An event on the bus; the run it starts is found in the ledger by the event's id."""
-    done = estate.succeeded_run(WORKFLOW)
-    if done:
+    """The end of a rollout is an event on the bus, which has started this by now."""
+    rollout = estate.completed_rollout(GOOD_RELEASE)
+    if rollout is None:
+        raise EstateError(f"{GOOD_RELEASE}: expected a rollout that reached all devices, the ledger has none")
+    return evaluation_of(estate, rollout)
+
+
+def evaluation_of(estate: Estate, rollout: Rollout) -> str:
+    """Wait for the run that the end of a rollout has started; it is found in the ledger by the event's id."""
+    if "event_id" not in rollout:
+        raise EstateError(f"rollout {rollout['rollout_id']}: expected an event of its end; run the demo again")
+    done = estate.run_of(rollout["event_id"])
+    if done and done["state"] == "SUCCEEDED":
         return f"{NOTHING_TO_DO}: run {done['run_id']} of {WORKFLOW} has succeeded"
-    event_id = estate.put_event("Evaluation requested", {"release": GOOD_RELEASE})
-    run = estate.wait_for_run(event_id, timeout_s=RUN_TIMEOUT_S)
+    run = estate.wait_for_run(rollout["event_id"], timeout_s=RUN_TIMEOUT_S)
     if run["state"] != "SUCCEEDED":
         raise EstateError(
             f"run {run['run_id']} of {WORKFLOW}: expected SUCCEEDED, got {run['state']} "
@@ -67,7 +78,7 @@ def evaluate(estate: Estate) -> str:
 
 
 def refuse(estate: Estate) -> str:
-    """A model with accuracy 0.93 that raises no alarm: it must not get past the canary."""
+    """A model with accuracy 0.93 that raises no alarm: it must not get past the canary. It is evaluated too."""
     if not estate.blocked_rollout(BAD_RELEASE):
         arguments = (estate, "playbooks/edge.yml", f"edge_release_version={BAD_RELEASE}")
         result = playbook.run(*arguments, log="edge-v3", expect_failure=True)
@@ -77,6 +88,7 @@ def refuse(estate: Estate) -> str:
                 f"{BAD_RELEASE}: expected the gate to block it, but the ledger has no blocked rollout; "
                 f"the output: {result.log}"
             )
+        evaluation_of(estate, blocked)
         return f"stopped at {blocked['wave']} and rolled back"
     return f"{NOTHING_TO_DO}: {BAD_RELEASE} has been blocked"
 
@@ -94,7 +106,7 @@ STEPS = (
     Step("Start the sandbox: AWS endpoint, mail, devices", start_sandbox),
     Step("Deploy the site: cloud, workflows, first release", deploy),
     Step("Update the devices to v2 in waves", update),
-    Step("Put an event on the bus: evaluate the models", evaluate),
+    Step("Evaluate the models, which the end of the rollout has started", evaluate),
     Step("Try a bad v3", refuse),
     Step("Ask the devices over SSH", verify),
 )

@@ -90,20 +90,16 @@ class Estate:
         """The latest run of ``workflow`` that ended well."""
         return next((run for run in self.runs() if (run["workflow"], run["state"]) == (workflow, "SUCCEEDED")), None)
 
-    def put_event(self, detail_type: str, detail: dict[str, Any]) -> str:
-        """Put one event of twinops on the default bus; returns its id."""
-        entry = {"Source": "twinops", "DetailType": detail_type, "Detail": json.dumps(detail)}
-        answer = self.client("events").put_events(Entries=[entry])["Entries"][0]
-        if "EventId" not in answer:
-            raise EstateError(f"event {detail_type}: the bus refused it: {answer}")
-        return str(answer["EventId"])
+    def run_of(self, event_id: str) -> Run | None:
+        """The run that ``event_id`` started."""
+        return next((run for run in self.runs() if run["event_id"] == event_id), None)
 
     def wait_for_run(self, event_id: str, *, timeout_s: float) -> Run:
         """The run that ``event_id`` started, once it has ended."""
         deadline = time.monotonic() + timeout_s
         state = "not claimed"
         while time.monotonic() < deadline:
-            run = next((run for run in self.runs() if run["event_id"] == event_id), None)
+            run = self.run_of(event_id)
             if run and run["state"] in FINISHED:
                 return run
             state = run["state"] if run else state

@@ -325,9 +325,10 @@ def observability(scope: Scope) -> list[Statement]:
 
 
 def edge(scope: Scope) -> list[Statement]:
-    """Recording rollouts (``playbooks/edge.yml``); releases are objects of a bucket."""
+    """Recording rollouts and telling of their ends (``playbooks/edge.yml``); releases are objects of a bucket."""
     return [
         allow("RecordRollouts", _of("dynamodb", "GetItem", "PutItem", "UpdateItem"), [scope.ledger_arn]),
+        allow("TellOfRollouts", ["events:PutEvents"], [scope.arn("events", "event-bus/default")]),
         allow("SeeRollouts", ["dynamodb:Query"], [scope.ledger_arn, f"{scope.ledger_arn}/index/*"]),
     ]
 

@@ -15,6 +15,7 @@ from typing import Any
 from . import gate, slots
 from .errors import TwinopsError
 from .gate import Alarms
+from .names import OWNER
 
 WAVES = ("canary", "early", "fleet")
 
@@ -22,6 +23,10 @@ RUNNING = "running"
 COMPLETED = "completed"
 BLOCKED = "blocked"
 SUPERSEDED = "superseded"
+ENDS = (COMPLETED, BLOCKED)
+"""Ends that others are told of."""
+
+FINISHED_EVENT = "Rollout finished"
 
 Status = Mapping[str, Any]
 
@@ -195,6 +200,16 @@ def describe_end(devices: Mapping[str, str]) -> str:
         "unreachable": "Not reached: {}; the next run brings them up to date.",
     }
     return " ".join(text.format(gate.name_some(by_state[state])) for state, text in texts.items() if state in by_state)
+
+
+def finished_event(rollout: Mapping[str, Any]) -> dict[str, str]:
+    """The event that tells of the end of a rollout: an entry of EventBridge's ``PutEvents``."""
+    told = ("release", "release_digest", "rollout_id", "state", "git_sha")
+    return {
+        "Source": OWNER,
+        "DetailType": FINISHED_EVENT,
+        "Detail": json.dumps({name: rollout[name] for name in told}),
+    }
 
 
 def devices_json(devices: Mapping[str, str]) -> str:

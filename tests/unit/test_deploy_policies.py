@@ -63,6 +63,7 @@ BESIDES = {
     "s3:ListBucket",
     "s3:GetObject",
     "s3:PutObject",
+    "events:PutEvents",
     "dynamodb:GetItem",
     "dynamodb:PutItem",
     "dynamodb:UpdateItem",

@@ -53,6 +53,10 @@ class Rollout(TypedDict, total=False):
     ended_at: str
     devices: str
     """JSON text: device -> state."""
+    unannounced: bool
+    """There from its end until the event "Rollout finished" was put."""
+    event_id: str
+    """Of that event; the runs that it has started name it."""
 
 
 class Ledger:
@@ -365,6 +369,12 @@ class Ledger:
                 f"ledger {self.table}: rollout {rollout['rollout_id']}: expected one that is running, it is {was}; "
                 "start a new rollout"
             )
+
+    def announced(self, rollout_id: str, *, event_id: str) -> None:
+        """Note that the event "Rollout finished" was put."""
+        key = (f"rollout#{rollout_id}", "rollout")
+        changes = {"event_id": event_id}
+        self._table.change(key, changes, remove=("unannounced",), condition="attribute_exists(unannounced)", values={})
 
     def rollout(self, rollout_id: str) -> Rollout | None:
         """One rollout (consistent read), or ``None``."""

@@ -1,9 +1,14 @@
-"""Writes rollouts and what they did to each device into the ledger. Repeating a write writes the same item again."""
+"""Writes rollouts and what they did to each device into the ledger, and tells of their ends on the bus.
+
+Repeating a write writes the same item again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from .. import rollout as rollouts
 from .ledger import Deployment, Ledger, LedgerError, Rollout
@@ -80,6 +85,29 @@ class Recorder:
             self._write(rollout, devices, state=state, wave=wave, reason=reason, ended_at=ended_at)
         return devices
 
+    def announce(self, ended: Iterable[Rollout | None], events: Callable[[], Any]) -> list[str]:
+        """Put an event for each rollout whose end nobody was told of; what kept us from that, a sentence each.
+
+        ``events`` makes a client of EventBridge. The note in the ledger comes after the event: who dies between the two
+        leaves it to be put once more by the next run; better than never.
+        """
+        problems = []
+        for rollout in ended if self._apply else ():
+            if rollout is None or "unannounced" not in rollout:
+                continue
+            try:
+                answer = events().put_events(Entries=[rollouts.finished_event(rollout)])["Entries"][0]
+            except (BotoCoreError, ClientError) as error:
+                answer = {"ErrorMessage": str(error)}
+            if "EventId" in answer:
+                self._ledger.announced(rollout["rollout_id"], event_id=answer["EventId"])
+            else:
+                why = answer.get("ErrorMessage") or answer.get("ErrorCode")
+                problems.append(
+                    f"rollout {rollout['rollout_id']}: EventBridge was not told of its end: {why}; the next run will"
+                )
+        return problems
+
     def _earlier(self, rollout: Mapping[str, Any]) -> list[Rollout]:
         return [old for old in self.newest() if old["rollout_id"] != rollout["rollout_id"]]
 
@@ -129,5 +157,6 @@ class Recorder:
             "reason": reason,
             "ended_at": ended_at,
             "devices": rollouts.devices_json(devices),
+            **({"unannounced": True} if state in rollouts.ENDS else {}),
         }
         self._ledger.record_rollout(cast(Rollout, item))

@@ -20,6 +20,7 @@ from twinops import deploy_policies
 from twinops.resources import Scope
 
 from sandbox.settings import ACCOUNT, REGION
+from tests.sandbox.dispatching import make_repository
 from tests.sandbox.support import OwnSandbox, eventually, run_program
 from tests.sandbox.tokens import Issuer
 
@@ -34,6 +35,13 @@ PLAYBOOK_TIMEOUT_S = 600
 QUICK = {"edge_gate_bake_s": 10}
 # Twins start a real Jupyter, which takes longer than all the rest.
 WITHOUT_TWINS = {"twins_instances": []}
+
+# What takes rights that the other workflows need not.
+ZONED = {
+    "workflow.yml": "description: Counts.\nowner: mlops@example.com\nentrypoint: run.py\ntimeout_s: 60\n"
+    "schedule: cron(0 5 * * ? *)\ntimezone: Europe/Berlin\n",
+    "run.py": "",
+}
 
 UNSEEN = {
     "ConnectTwins": "the sandbox's SageMaker makes the interface by itself: AWS makes it in the caller's name "
@@ -55,6 +63,8 @@ class Pipeline:
     def __init__(self, sandbox: OwnSandbox) -> None:
         self.sandbox = sandbox
         self.environment = {**sandbox.environment, "ANSIBLE_NOCOLOR": "1"}
+        self.repository = sandbox.settings.home / "repository"
+        make_repository(self.repository, {"zoned": ZONED})
         folder = sandbox.settings.home / "oidc"
         folder.mkdir(exist_ok=True)
         issuer = Issuer(ISSUER)
@@ -88,7 +98,9 @@ class Pipeline:
     def run(self, playbook: str, *arguments: str, ok: bool = True, **variables: Any) -> str:
         """The output of a run that must succeed, or, with ``ok`` false, fail."""
         program = str(Path(sys.executable).with_name("ansible-playbook"))
-        argv = [program, playbook, "-l", "sandbox", "-e", json.dumps({**QUICK, **variables}), *arguments]
+        repository = dict.fromkeys(("twinops_repository", "twins_repository"), str(self.repository))
+        given = {**QUICK, **repository, **variables}
+        argv = [program, playbook, "-l", "sandbox", "-e", json.dumps(given), *arguments]
         done = run_program(*argv, environment=self.environment, timeout_s=PLAYBOOK_TIMEOUT_S)
         assert (done.returncode == 0) is ok, f"{playbook} exited with {done.returncode}\n{done.stdout[-6000:]}"
         return done.stdout
