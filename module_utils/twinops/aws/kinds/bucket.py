@@ -10,7 +10,7 @@ from ...plan import Change, Observed
 from ...policies import canonical
 from ...resources import Bucket
 from ..owned import tags as tags_of
-from ..session import Aws, absent_as_none
+from ..session import Aws, absent_as_none, until_accepted
 from . import key
 from .tags import as_pairs, from_pairs
 
@@ -20,6 +20,7 @@ READ_BACK = False
 
 _KMS = "aws:kms"
 _MISSING = ("404", "NoSuchBucket")
+_EMPTYING_S = 60
 _PRIVATE = {
     "BlockPublicAcls": True,
     "IgnorePublicAcls": True,
@@ -129,12 +130,23 @@ def _encryption_rule(aws: Aws, bucket: Bucket) -> dict[str, Any]:
 
 
 def delete(aws: Aws, change: Change) -> None:
-    """Its content first: who plans the removal of a kind with ``data`` has asked for that."""
+    """Its content first: who plans the removal of a kind with ``data`` has asked for that.
+
+    Devices store on while their role is there: what has come meanwhile goes as well.
+    """
     s3, name = aws.client("s3"), change.name
+
+    def empty_and_delete() -> None:
+        _empty(s3, name)
+        absent_as_none(s3.delete_bucket, *_MISSING, Bucket=name)
+
+    until_accepted(empty_and_delete, ("BucketNotEmpty",), timeout_s=_EMPTYING_S)
+
+
+def _empty(s3: Any, name: str) -> None:
     pages = s3.get_paginator("list_object_versions").paginate(Bucket=name)
     for page in absent_as_none(lambda: list(pages), *_MISSING) or []:
         versions = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
         objects = [{"Key": version["Key"], "VersionId": version["VersionId"]} for version in versions]
         if objects:
             s3.delete_objects(Bucket=name, Delete={"Objects": objects, "Quiet": True})
-    absent_as_none(s3.delete_bucket, *_MISSING, Bucket=name)
