@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
 from twinops import runs
 from twinops.aws.clients import client
 from twinops.aws.ledger import Ledger
@@ -76,17 +77,28 @@ class Doorbell:
             time.sleep(2)
 
     def ring(self, claim: Claim, epoch: int) -> dict[str, Any]:
-        """Have the twin start the run and wait until the ledger says that it has."""
+        """Have the twin start the run and wait until the ledger says that it has.
+
+        :raises TwinNotReady: it is not in service; a twin that is stopped is told to start
+        """
         from .transport import Transport  # noqa: PLC0415  (half of all imports of ours: only for who does ring)
 
         transport = Transport()
-        made = transport.run(terminal.create(self._presigned_url()))
+        made = self._new_terminal(transport)
         try:
             transport.run(terminal.ring(made, command(claim, epoch)))
             run = self._await_start(claim["run_id"], epoch)
         finally:
             _hang_up(transport, made)
         return report(claim["run_id"], "started", epoch=run["epoch"], state=run["state"])
+
+    def _new_terminal(self, transport: Transport) -> terminal.Terminal:
+        """Go straight to the twin: only who does not get in asks what state it is in, which takes as long as a link."""
+        try:
+            return transport.run(terminal.create(self._presigned_url()))
+        except (ClientError, terminal.TerminalError):
+            self.require_twin()
+            raise
 
     def _wake_twin(self) -> str:
         """The twin's status; a stopped or failed one is told to start first."""

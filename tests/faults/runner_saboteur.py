@@ -1,5 +1,7 @@
 """Faults inside ``run-once``: a ``.pth`` file in the runner's environment imports this. Tests only.
 
+It does its work in a Python that is started for one run, and in a runner that has stood by when that gets its run.
+
 What goes wrong in an attempt is in ``<FOLDER>/runs/<run id>.<epoch>``, JSON: ``stop`` = [operation, n, before|after]:
 it is killed at that AWS call; ``skew_s`` = how far the twin's clock is ahead; ``heartbeat_s`` = pause between
 heartbeats.
@@ -19,7 +21,6 @@ FOLDER = Path("@FOLDER@")
 
 
 def install(run_id: str, epoch: str) -> None:
-    os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = (FOLDER / "ledger_url").read_text()
     file = FOLDER / "runs" / f"{run_id}.{epoch}"
     plan = json.loads(file.read_text()) if file.exists() else {}
     _wrap_aws(plan.get("stop", ["", 0, ""]), file.with_name(f"{file.name}.killed"))
@@ -36,7 +37,7 @@ def _wrap_aws(stop: list[Any], killed: Path) -> None:
     operation, number, when = stop
 
     def die() -> None:
-        killed.touch()
+        killed.write_text(str(os.getpid()))
         os.kill(os.getpid(), signal.SIGKILL)
 
     def call(self: Any, name: str, request: Any) -> Any:
@@ -74,5 +75,35 @@ def _hurry(pause_s: float) -> None:
     threading.Event.wait = lambda self, timeout=None: wait(self, pause_s if timeout == 30 else timeout)
 
 
+def _reach_the_ledger_by_the_proxy() -> None:
+    """Not by a variable: who stands by compares its variables with those of who asks for a run."""
+    from botocore.session import Session
+
+    original = Session.create_client
+
+    def create_client(self: Session, service: str, **options: Any) -> Any:
+        if service == "dynamodb":
+            options["endpoint_url"] = (FOLDER / "ledger_url").read_text()
+        return original(self, service, **options)
+
+    Session.create_client = create_client
+
+
+def _install_when_a_run_comes() -> None:
+    from toolbox import run_once
+
+    original = run_once.main
+
+    def main(arguments: list[str]) -> int:
+        install(*arguments[:2])
+        return original(arguments)
+
+    run_once.main = main
+
+
 if "toolbox.run_once" in sys.orig_argv:
+    _reach_the_ledger_by_the_proxy()
     install(*sys.orig_argv[sys.orig_argv.index("toolbox.run_once") + 1 :][:2])
+elif "toolbox.standby" in sys.orig_argv:
+    _reach_the_ledger_by_the_proxy()
+    _install_when_a_run_comes()

@@ -118,6 +118,6 @@ def _wrap_presigned_url(original: Callable[..., str]) -> None:
 
 for _method in ("claim", "admit", "release", "reclaim", "run"):
     _wrap(Ledger, _method)
-_wrap(Doorbell, "require_twin")
 _wrap_transport(Transport._do)
 _wrap_presigned_url(Doorbell._presigned_url)
+_wrap(Doorbell, "_presigned_url")

@@ -6,6 +6,7 @@ Product code has no switches for this. Functions run ``saboteur.py`` as their ha
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -105,6 +106,7 @@ class Faults:
         (packages,) = self._environment("runner.txt").glob("lib/python3*/site-packages")
         (packages / "runner_saboteur.py").write_text(source)
         (packages / "runner_saboteur.pth").write_text("import runner_saboteur\n")  # by site, before the program
+        self.end_standby()  # what has been started without it
 
     def _environment(self, lock: str) -> Path:
         """Where the twin builds the environment of a lock."""
@@ -192,8 +194,13 @@ class Faults:
 
     def await_kill(self, run_id: str) -> None:
         """Until the first run-once of a run has been killed at the step that was asked for."""
-        eventually((self.folder / "runs" / f"{run_id}.1.killed").exists, END_WITHIN_S)
-        eventually(lambda: not self.processes_of_twin("toolbox.run_once", run_id))
+        killed = self.folder / "runs" / f"{run_id}.1.killed"
+        eventually(lambda: killed.exists() and killed.read_text(), END_WITHIN_S)
+        eventually(lambda: not Path("/proc", killed.read_text()).exists())
+
+    def runner(self, run_id: str) -> int:
+        """Id of the process that carries a run out, or did."""
+        return int(json.loads((self.twinops / "runs" / run_id / "status.json").read_text())["pid"])
 
     def scripts(self, run_id: str) -> list[int]:
         """Ids of the processes of a run's script."""
@@ -246,6 +253,17 @@ class Faults:
         mine = f"{MARKER}={self.own.settings.home}", f"TWINOPS_NOTEBOOK={NAMES.twin('deployment')}"
         found = (process.pid for process in processes.with_environment(*mine))
         return [pid for pid in found if all(word in processes.command_line(pid) for word in words)]
+
+    def end_standby(self) -> None:
+        """Kill whoever stands by for runs or makes others stand by: the next run finds nobody."""
+        for pid in self.standby():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not self.standby())
+
+    def standby(self) -> list[int]:
+        """Ids of the keeper and the runners that it has forked, also of those that are at work."""
+        return self.processes_of_twin("toolbox.standby")
 
     def jupyter(self) -> int:
         (pid,) = self.processes_of_twin("jupyter_identity.py")

@@ -22,7 +22,7 @@ KILLED_AT = [
     ("claim", "before"),
     ("claim", "after"),
     ("admit", "after"),
-    ("require_twin", "after"),
+    ("_presigned_url", "after"),
     ("Get", "after"),
     ("Post", "after"),
     ("Open", "after"),

@@ -35,8 +35,13 @@ AGED = {"RUNNING": "heartbeat_at", "SUCCEEDED": "ended_at"}
 
 @pytest.fixture(scope="module", params=[True, False], ids=["idempotent", "once"])
 def killed(request: pytest.FixtureRequest, faults: Faults) -> tuple[bool, dict[str, str]]:
-    """Each case in a run of its own, all at once; what is left of them half an hour later is the watchdog's."""
+    """Each case in a run of its own, all at once; what is left of them half an hour later is the watchdog's.
+
+    Idempotent ones by runners that stand by, as far as there are, the others by a new Python each.
+    """
     idempotent = bool(request.param)
+    if not idempotent:
+        faults.end_standby()
     sent = {
         case: faults.send(faults.payload(f"{case} {idempotent}", idempotent=idempotent, runner={"stop": stop}))
         for case, (stop, *_) in KILLED_AT.items()
@@ -76,8 +81,7 @@ def test_run_once_killed_while_the_script_is_at_work(faults: Faults, outcome: Ou
     mark = f"at work {idempotent}"
     run_id = faults.send(faults.payload(mark, "sleep", 8, idempotent=idempotent))
     eventually(lambda: faults.count(mark) == 1)
-    for pid in faults.processes_of_twin("toolbox.run_once", run_id):
-        os.kill(pid, signal.SIGKILL)
+    os.kill(faults.runner(run_id), signal.SIGKILL)
     (orphan,) = faults.scripts(run_id)
     faults.age(run_id, heartbeat_at=30)
     faults.watch()

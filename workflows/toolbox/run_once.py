@@ -34,7 +34,7 @@ from twinops.runs import Run
 from twinops.spec import LINK, Workflow, merge_parameters
 from twinops.spec_files import SPEC_FILE, load_workflow
 
-from .runner import housekeeping, results
+from .runner import handover, housekeeping, results
 from .runner.housekeeping import environment_of, in_use
 from .runner.locks import alone
 from .runner.output import Output
@@ -129,6 +129,8 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         if housekeeping.is_due(home):
             _clear_away(home)
+        if not ticket.refuse:
+            _have_a_runner_stand_by(home)
 
 
 def run_once(ticket: Ticket, place: Place, twin: Mapping[str, Any]) -> int:
@@ -159,6 +161,13 @@ def _clear_away(home: Path) -> None:
         _say(f"housekeeping: {error}")
     else:
         _say(f"housekeeping: removed {', '.join(removed) or 'nothing'}")
+
+
+def _have_a_runner_stand_by(home: Path) -> None:
+    """Spare the next run of this commit the start of a Python, if nobody does; a run does not depend on it."""
+    code = Path(__file__).absolute().parents[2]
+    if code.parent == home / "code" and not handover.is_read(home, code.name):
+        start_detached([sys.executable, "-m", "toolbox.standby"])
 
 
 class Attempt:
@@ -242,6 +251,7 @@ class Attempt:
                 sink=output.write,
                 stop=self.stop,
                 mark="TWINOPS_RUN",
+                is_first=self.run["epoch"] == 1,  # RUNNING comes once in each epoch
             )
         if ended.stopped:
             return self._cancelled()
@@ -411,6 +421,7 @@ class Attempt:
 
     def _write_status(self, state: str, more: Mapping[str, Any] | None = None) -> None:
         status = {"run_id": self.ticket.run_id, "epoch": self.ticket.epoch, "state": state, "at": runs.now()}
+        status["pid"] = os.getpid()
         try:
             _write(self.place.folder / "status.json", json.dumps({**status, **(more or {})}, indent=2))
         except OSError as error:  # a full disk must not keep the truth from the ledger

@@ -16,7 +16,7 @@ from twinops.runs import timestamp
 from dispatch import doorbell, handler
 from dispatch.claims import claim_of
 from dispatch.settings import DispatchError
-from dispatch.terminal import LONGEST_LINE_BYTES
+from dispatch.terminal import LONGEST_LINE_BYTES, TerminalError
 
 EVENT = {
     "workflow": "model_evaluation",
@@ -126,6 +126,20 @@ def test_a_failed_dispatch_releases_its_claim(ledger: Ledger, settings: None, mo
     run = ledger.run(claim_of(EVENT, ENV)["run_id"])
     assert run is not None
     assert (run["state"], run["epoch"], "dispatcher" in run) == ("CLAIMED", 1, False)
+
+
+def test_who_does_not_get_in_says_why_when_the_twin_is_there(
+    ledger: Ledger, settings: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: doorbell.Doorbell) -> str:
+        raise TerminalError("twin: login: refused")
+
+    looked: list[str] = []
+    monkeypatch.setattr(doorbell.Doorbell, "_presigned_url", refused)
+    monkeypatch.setattr(doorbell.Doorbell, "require_twin", lambda _: looked.append("in service"))
+    with pytest.raises(TerminalError, match="login: refused"):
+        handler.dispatch(EVENT, FakeContext("d1"))
+    assert looked == ["in service"]
 
 
 def test_a_duplicate_returns_without_ringing(ledger: Ledger, settings: None) -> None:

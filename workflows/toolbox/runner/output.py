@@ -29,6 +29,8 @@ LINE_BYTES = 85_000
 FLUSH_S = 1.0
 QUEUE_BYTES = 10 * 2**20
 """What may wait for CloudWatch, in memory."""
+HEAD_START_S = 0.05
+"""Of the script before CloudWatch is called: two threads that load and call would be in each other's way."""
 CLOSE_S = 60
 """How long a run may wait at its end for CloudWatch to take the rest."""
 
@@ -154,6 +156,7 @@ class Shipper(threading.Thread):
         return f"[twinops] not in CloudWatch: {undelivered} lines. {self._failure}".strip()
 
     def run(self) -> None:
+        self._closing.wait(HEAD_START_S)
         try:
             self._client = self._connect()
             self._client.create_log_stream(**self._target)

@@ -37,6 +37,7 @@ def supervise(
     sink: Callable[[bytes], None],
     stop: threading.Event,
     mark: str = "",
+    is_first: bool = False,
 ) -> Ended:
     """Run ``command`` to its end, or to the time limit, or until ``stop`` is set; then nothing of its group is left.
 
@@ -44,11 +45,13 @@ def supervise(
 
     ``sink`` gets standard output and standard error, mixed as they come, from another thread. ``mark`` is a variable of
     ``environment`` that only this run's processes have: all that have it are ended as well, those in sessions of their
-    own, and those that an earlier attempt, which was killed itself, has left.
+    own, and those that an earlier attempt, which was killed itself, has left. ``is_first``: there was none, so nobody
+    looks for those, through all processes of the machine, before the program is started.
     """
     started = time.monotonic()
     marked = f"{mark}={environment[mark]}".encode() if mark else b""
-    end_marked(marked)
+    if not is_first:
+        end_marked(marked)
     if stop.is_set():
         return Ended(exit_code=None, timed_out=False, stopped=True, duration_s=0)
     program = subprocess.Popen(
