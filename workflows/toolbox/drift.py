@@ -1,4 +1,4 @@
-"""Did the data change? ``python -m toolbox.drift REF CUR [--json]`` compares two CSV files, column by column.
+"""Did the data change? ``python -m toolbox.drift REF CUR [--json] [--html PAGE]`` compares two CSV files by column.
 
 Exit code 0: no; 3: a warning; 4: drift; 2: the files cannot be compared. docs/toolbox.md defines every number.
 
@@ -194,6 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("reference", metavar="REF", type=Path, help="CSV or CSV.gz of the data as it was")
     parser.add_argument("current", metavar="CUR", type=Path, help="CSV or CSV.gz of the data as it is")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--html", metavar="PAGE", type=Path, help="also write a report for people: one HTML file")
     parser.add_argument("--policy", type=Path, default=POLICY_FILE, help="limits (default: %(default)s)")
     options = parser.parse_args(arguments)
     names = (str(options.reference), str(options.current))
@@ -201,6 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limits = policy.load(Policy, options.policy)
         reference, current = (table.read(path, texts=[IGNORED]) for path in (options.reference, options.current))
         found = compare(reference, current, limits, names=names)
+        if options.html:
+            _write_page(options.html, found, reference, current, names)
     except TwinopsError as error:
         print(f"drift: {error}", file=sys.stderr)
         return 2
@@ -209,6 +212,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"drift: warning: {names[1]}: column {one.name}: all values are missing", file=sys.stderr)
     print(json.dumps(as_json(found), indent=2, allow_nan=False) if options.json else drift_text.as_text(found, names))
     return EXIT_CODES[found.verdict]
+
+
+def _write_page(path: Path, found: Drift, reference: pa.Table, current: pa.Table, names: tuple[str, str]) -> None:
+    from toolbox import drift_page, report  # noqa: PLC0415 - a second to import, for matplotlib
+
+    page = drift_page.page(
+        found, reference, current, title="Drift of the data", subtitle=f"{names[1]} against {names[0]}"
+    )
+    try:
+        path.write_text(report.html(page), "utf-8")
+    except OSError as error:
+        raise ColumnError(f"{path}: expected to write the report: {error.strerror}") from error
 
 
 if __name__ == "__main__":

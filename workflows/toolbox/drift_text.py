@@ -26,11 +26,11 @@ def sentences(found: Drift) -> Iterator[str]:
     order = {"drift": 0, "constant": 1, "small change": 2, None: 3}
     for one in sorted(found.features, key=lambda feature: order[feature.finding]):
         if one.finding == "drift":
-            yield f"{one.name}: drifted ({_effect(one)}, p = {one.p_adjusted:.1e}){f'; {one.unit}' if one.unit else ''}"
+            yield f"{one.name}: drifted ({_effect(one)}, {_p(one)}){f'; {one.unit}' if one.unit else ''}"
         elif one.finding == "constant":
             yield f"{one.name}: stands still at {one.constant_value}; the reference varies"
         elif one.finding == "small change":
-            yield f"{one.name}: changed significantly, but little ({_effect(one)}, p = {one.p_adjusted:.1e})"
+            yield f"{one.name}: changed significantly, but little ({_effect(one)}, {_p(one)})"
     for one in found.features:
         if 0 < min(one.n_reference, one.n_current) < found.policy.least_values:
             yield f"{one.name}: {min(one.n_reference, one.n_current)} values are too few to judge"
@@ -39,6 +39,10 @@ def sentences(found: Drift) -> Iterator[str]:
             yield f"{one.name}: {one.missing_share:.1%} of the values are missing, {before:.1%} before"
         if one.infinite:
             yield f"{one.name}: {one.infinite:,} values are infinite and count as missing"
+
+
+def _p(feature: Feature) -> str:
+    return f"p = {feature.p_adjusted:.1e}" if feature.p_adjusted else "p < 1e-300"
 
 
 def _effect(feature: Feature) -> str:
