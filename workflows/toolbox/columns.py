@@ -12,6 +12,8 @@ from twinops.errors import TwinopsError
 from toolbox import statistics, table
 from toolbox.statistics import CategoryDistance, NumberDistance, Numbers
 
+MOST_UNSEEN = 20
+
 
 class ColumnError(TwinopsError):
     """Two tables cannot be compared: says which column, what it has and what was expected."""
@@ -37,7 +39,8 @@ class Feature:
     distance: NumberDistance | CategoryDistance | None = None
     """None without any current value."""
     unseen: tuple[str, ...] = ()
-    """Categories that the reference does not have."""
+    """Categories that the reference does not have: the first :data:`MOST_UNSEEN` of ``n_unseen``."""
+    n_unseen: int = 0
     p_adjusted: float | None = None
     missing_p_adjusted: float | None = None
     constant_p_adjusted: float | None = None
@@ -110,8 +113,13 @@ def _measure_categories(
         return feature
     categories = sorted({*before, *now})
     counts = [[some.get(category, 0) for category in categories] for some in (before, now)]
-    unseen = tuple(category for category in categories if category not in before)
-    feature = replace(feature, distance=statistics.compare_categories(*counts), unseen=unseen)
+    unseen = [category for category in categories if category not in before]
+    feature = replace(
+        feature,
+        distance=statistics.compare_categories(*counts),
+        unseen=tuple(unseen[:MOST_UNSEEN]),
+        n_unseen=len(unseen),
+    )
     if len(now) == 1 and len(before) > 1:
         feature = _stands_still(feature, np.sum(counts, axis=0), next(iter(now)))
     return feature

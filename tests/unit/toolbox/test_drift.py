@@ -59,6 +59,13 @@ def test_categories_that_the_reference_does_not_have_are_named() -> None:
     assert feature(found, "site").unseen == ("east",)
 
 
+def test_a_column_of_serial_numbers_says_nothing_and_is_not_listed() -> None:
+    serial = [[f"{prefix}{n}" for n in range(N)] for prefix in ("a", "b")]
+    found = drift.compare(normal(1, site=serial[0]), normal(2, site=serial[1]))
+    site = feature(found, "site")
+    assert (found.verdict, len(site.unseen), site.n_unseen) == ("none", 20, N)
+
+
 @pytest.mark.parametrize(
     ("values", "unit"),
     [
