@@ -45,6 +45,15 @@ options:
   service_user:
     description: Who owns what the service writes; whoever enrols the device where it is not given.
     type: str
+  pull_units:
+    description: Path and content of the units that pull again and again, under systemd.
+    type: dict
+    default: {}
+  pull:
+    description:
+      - The content of C(pull.json), by which C(twinops-edge pull) finds the bucket for models. May hold credentials and
+        is never shown. A device without it does not pull.
+    type: dict
 author: twinops contributors
 """
 
@@ -83,6 +92,8 @@ SPEC = {
     "service_definition": {"type": "str", "required": True},
     "service_path": {"type": "path", "required": True},
     "service_user": {"type": "str"},
+    "pull": {"type": "dict"},
+    "pull_units": {"type": "dict", "default": {}},
 }
 
 

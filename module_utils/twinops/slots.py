@@ -43,6 +43,9 @@ AT_REST = (IDLE, COMMITTED, ROLLED_BACK)
 
 HISTORY_LENGTH = 20
 
+PULL = "pull"
+"""The ``rollout_id`` of what a device pulled by itself."""
+
 NOTHING = "nothing"
 INSTALL = "install"
 FINISH = "finish"
@@ -135,6 +138,11 @@ def decided(state: Mapping[str, Any], current_serial: int) -> dict[str, Any]:
     Whatever becomes of it now, a pull does not try again before the environment moves on.
     """
     return {**state, "current_serial": current_serial}
+
+
+def is_pulled(state: Mapping[str, Any]) -> bool:
+    """Whether the open transaction, if any, was begun by a pull: then a pull may go on with it."""
+    return not at_rest(state) and state["rollout_id"] == PULL
 
 
 def may_follow(state: Mapping[str, Any], current_serial: int) -> bool:

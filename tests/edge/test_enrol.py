@@ -71,7 +71,12 @@ class Enrolled:
             "edge_tuf_root": str(self.tuf_root),
             "edge_sensor": {"kind": "csv_replay", "path": str(self.home / "records.csv"), "rate_hz": 50},
             "edge_upload_bucket": "twinops-sandbox-data-123456789012",
-            "edge_aws_environment": {"AWS_REGION": "eu-central-1", "ODD": '50% of "it" all'},
+            "edge_models_bucket": "twinops-sandbox-models-123456789012",
+            "edge_aws_environment": {
+                "AWS_REGION": "eu-central-1",
+                "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+                "ODD": '50% of "it" all',
+            },
             **changed,
         }
 
@@ -132,6 +137,9 @@ def test_from_nothing_to_enrolled_and_again(enrolled: Enrolled) -> None:
         "interval_s": 10.0,
     }
     assert (enrolled.root / "tuf/metadata/root.json").read_text() == '{"first": "root"}\n'
+    pull = [enrolled.root / "bin/twinops-edge", "pull"]
+    pulled = subprocess.run(pull, capture_output=True, text=True, timeout=60, check=False)
+    assert (pulled.returncode, pulled.stderr[:24]) == (1, "failed: release metadata"), pulled.stderr
     first = enrolled.supervisor()
     assert first.isdigit()
 

@@ -4,19 +4,25 @@
 
     twinops-edge status     state.json plus the health answer, as one JSON object
     twinops-edge version    the release that is running
+    twinops-edge pull       follow the environment's release now; with --every SECONDS for ever, about that often
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import random
 import shutil
+import subprocess
 import sys
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 HEALTH_TIMEOUT_S = 5.0
+FIRST_SHARE, JITTER = 0.05, 0.1
+"""Of the interval between pulls: how long the first may wait, and how much the others differ."""
 LARGEST_ANSWER_BYTES = 1 << 20
 
 
@@ -42,6 +48,7 @@ def device_status(root: Path) -> dict[str, Any]:
         "previous": state.get("previous"),
         "target": state.get("target"),
         "waiting": state.get("waiting"),
+        "pull": _read(root / "run/pull.json", problems) if (root / "run/pull.json").exists() else None,
         "history": state.get("history", []),
         "health": _health(settings, problems),
         "disk": {"total_bytes": usage.total, "free_bytes": usage.free},
@@ -80,10 +87,28 @@ def _health(settings: dict[str, Any], problems: list[str]) -> dict[str, Any] | N
     return answer if isinstance(answer, dict) else None
 
 
+def pull(root: Path) -> int:
+    """Run the program that pulls; its exit code."""
+    command = [str(root / "venv/bin/python"), "-I", str(root / "bin/twinops-edge.zip")]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+
+
+def keep_pulling(root: Path, every_s: float) -> None:
+    """Pull soon after the start, then about every ``every_s``, never all devices of a fleet at once."""
+    time.sleep(random.uniform(0, every_s * FIRST_SHARE))  # noqa: S311
+    while True:
+        pull(root)
+        time.sleep(every_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+
+
 def main(arguments: list[str], root: Path) -> int:
-    """0 done; 1 nothing is running (``version``); 2 wrong arguments."""
+    """0 done; 1 nothing is running (``version``), or the pull failed; 2 wrong arguments."""
+    if arguments == ["pull"]:
+        return pull(root)
+    if arguments[:2] == ["pull", "--every"] and len(arguments) == 3 and arguments[2].isdecimal() and int(arguments[2]):
+        keep_pulling(root, int(arguments[2]))
     if arguments not in (["status"], ["version"]):
-        sys.stderr.write("usage: twinops-edge status | version\n")
+        sys.stderr.write("usage: twinops-edge status | version | pull [--every SECONDS]\n")
         return 2
     status = device_status(root)
     if arguments == ["status"]:

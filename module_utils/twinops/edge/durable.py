@@ -13,6 +13,10 @@ from pathlib import Path
 from ..errors import TwinopsError
 
 
+class LockedError(TwinopsError):
+    """Somebody else holds the lock."""
+
+
 def sync_folder(folder: Path) -> None:
     """Make names in ``folder`` (created, renamed, removed) survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -63,7 +67,7 @@ def point_link(link: Path, target: str) -> None:
 def device_lock(path: Path, wait_s: float) -> Iterator[None]:
     """Hold the device's only install lock; the kernel releases it when the process ends, however it ends.
 
-    :raises TwinopsError: another install held it for all of ``wait_s``
+    :raises LockedError: another install held it for all of ``wait_s``
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     give_up = time.monotonic() + wait_s
@@ -78,7 +82,7 @@ def device_lock(path: Path, wait_s: float) -> Iterator[None]:
                 if time.monotonic() >= give_up:
                     file.seek(0)
                     holder = file.read().strip() or "unknown"
-                    raise TwinopsError(
+                    raise LockedError(
                         f"{path}: another install (process {holder}) has been running on this device for more than "
                         f"{wait_s:g} s; expected none. Two controllers at once? Try again when it is done"
                     ) from error

@@ -10,13 +10,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import devices
 from ..errors import TwinopsError
-from . import durable
+from . import agent, durable
 from .service import NAME
 
 FOLDERS = ("bin", "incoming", "log", "run", "slots", "spool", "tuf", "tuf/metadata")
@@ -39,25 +39,32 @@ class Wanted:
     service_definition: str
     service_path: Path
     service_user: str | None = None
+    pull: Mapping[str, Any] | None = None
+    pull_units: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def definitions(self) -> str:
+        """Everything that the service manager reads."""
+        return "\n".join([self.service_definition, *(self.pull_units[path] for path in sorted(self.pull_units))])
 
 
 @dataclass(frozen=True)
 class File:
     """A file of the device: replaced when it differs, unless it is ``pinned``, which is written once.
 
-    The content of a ``secret`` one is not shown.
+    The content of a ``secret`` one is not shown, nor that of a program.
     """
 
     path: Path
-    content: str
+    content: bytes
     mode: int = 0o644
     pinned: bool = False
     secret: bool = False
 
     @property
-    def before(self) -> str | None:
+    def before(self) -> bytes | None:
         try:
-            return self.path.read_text(encoding="utf-8")
+            return self.path.read_bytes()
         except FileNotFoundError:
             return None
 
@@ -69,10 +76,13 @@ class File:
 
     @property
     def diff(self) -> dict[str, str]:
-        before, after = self.before, self.content
+        before, after = (None if content is None else self._shown(content) for content in (self.before, self.content))
+        return _diff(str(self.path), before, after or "")
+
+    def _shown(self, content: bytes) -> str:
         if self.secret:
-            before, after = before and f"sha256 {_digest(before)}\n", f"sha256 {_digest(after)}\n"
-        return _diff(str(self.path), before, after)
+            return f"sha256 {hashlib.sha256(content).hexdigest()}\n" if content else ""
+        return content.decode(errors="replace")
 
 
 def ensure(wanted: Wanted, *, apply: bool) -> dict[str, Any]:
@@ -95,7 +105,7 @@ def ensure(wanted: Wanted, *, apply: bool) -> dict[str, Any]:
             folder.mkdir(parents=True, exist_ok=True)
         _give_to(wanted.service_user, [wanted.root / name for name in SERVICE_FOLDERS])
         for file in due:
-            durable.write_file(file.path, file.content.encode())
+            durable.write_file(file.path, file.content)
             file.path.chmod(file.mode)
         if service:
             manager.load()
@@ -104,12 +114,24 @@ def ensure(wanted: Wanted, *, apply: bool) -> dict[str, Any]:
 
 def _files(wanted: Wanted) -> list[File]:
     root = wanted.root
-    return [
-        File(root / "device.json", json.dumps(wanted.settings, indent=2, sort_keys=True) + "\n"),
-        File(root / "tuf/metadata/root.json", wanted.tuf_root, pinned=True),
-        File(root / "bin/twinops-edge", wanted.program, mode=0o755),
-        File(wanted.service_path, wanted.service_definition, mode=0o600, secret=True),  # edge_aws_environment is in it
+    files = [
+        File(root / "device.json", _json(wanted.settings)),
+        File(root / "tuf/metadata/root.json", wanted.tuf_root.encode(), pinned=True),
+        File(root / "bin/twinops-edge", wanted.program.encode(), mode=0o755),
+        # edge_aws_environment is in it
+        File(wanted.service_path, wanted.service_definition.encode(), mode=0o600, secret=True),
     ]
+    files += [File(Path(path), content.encode()) for path, content in wanted.pull_units.items()]
+    if wanted.pull is not None:
+        files += [
+            File(root / agent.PROGRAM, agent.program(), secret=True),
+            File(root / agent.SETTINGS, _json(wanted.pull), mode=0o600, secret=True),  # in this, too
+        ]
+    return files
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _diff(header: str, before: str | None, after: str) -> dict[str, str]:
@@ -130,7 +152,7 @@ class Supervisord:
 
     def __init__(self, wanted: Wanted) -> None:
         self._root, self._path = wanted.root, wanted.service_path
-        self._definition = wanted.service_definition
+        self._definition = wanted.definitions
         self._socket = wanted.root / devices.SUPERVISOR_SOCKET
 
     def due(self) -> str | None:
@@ -171,18 +193,19 @@ class Systemd:
     """A unit of the system manager. It only starts once there is a release (``ConditionPathExists``)."""
 
     def __init__(self, wanted: Wanted) -> None:
-        self._root, self._definition = wanted.root, wanted.service_definition
+        self._root, self._definition = wanted.root, wanted.definitions
+        self._units = (NAME, *(Path(path).name for path in wanted.pull_units if path.endswith(".timer")))
 
     def due(self) -> str | None:
         if _applied(self._root) != _digest(self._definition):
             return "loaded, enabled and restarted"
-        enabled = _manage(["systemctl", "is-enabled", NAME], codes=(0, 1, 4)).strip()
-        return None if enabled == "enabled" else "enabled"
+        enabled = _manage(["systemctl", "is-enabled", *self._units], codes=(0, 1, 4)).split()
+        return None if enabled == ["enabled"] * len(self._units) else "enabled"
 
     def load(self) -> None:
         _manage(["systemctl", "daemon-reload"])
-        _manage(["systemctl", "enable", NAME])
-        _manage(["systemctl", "restart", NAME])
+        _manage(["systemctl", "enable", *self._units])
+        _manage(["systemctl", "restart", *self._units])
         durable.write_file(self._root / APPLIED, _digest(self._definition).encode())
 
 

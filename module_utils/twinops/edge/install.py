@@ -53,6 +53,8 @@ class Wanted:
     env: str
     release: str
     release_digest: str
+    pulled_at: int | None = None
+    """The serial of ``current.json`` that a pull follows; ``None`` for a push, which follows nobody."""
 
 
 class InstallError(TwinopsError):
@@ -80,21 +82,42 @@ def needs(root: Path, wanted: Wanted, files: Mapping[str, Mapping[str, Any]]) ->
     return {"lacking": lacking, "bases": rebuilding.bases(device, large), "received": staging.received(device)}
 
 
+def reason_not_to_pull(state: Mapping[str, Any], wanted: Wanted) -> str | None:
+    """Why a pull leaves the device alone; ``None`` where it shall go on, also with what it was interrupted in."""
+    if wanted.pulled_at is None or slots.is_pulled(state):
+        return None
+    if not slots.at_rest(state):
+        return f"a pushed transaction is open, at {state['phase']}"
+    if state["release_digest"] == wanted.release_digest:
+        return f"{state['release']} runs"
+    if not slots.may_follow(state, wanted.pulled_at):
+        return f"{state['release'] or 'nothing'} runs, decided after {wanted.release} became current"
+    return None
+
+
 def install(
-    root: Path, wanted: Wanted, settings: Settings, *, rollout_id: str | None, archive: Sequence[Path] | None
+    root: Path,
+    wanted: Wanted,
+    settings: Settings,
+    *,
+    rollout_id: str | None,
+    archive: Sequence[Path] | None,
+    incoming: Path | None = None,
 ) -> tuple[bool, dict[str, Any]]:
     """Make the device run ``wanted``, finishing or undoing first what an earlier run left. Returns (changed, state).
 
-    ``archive`` are the parts of what was pushed; ``None`` where what is needed lies in ``incoming/`` already. Outside
-    its maintenance window a device only notes that it waits.
+    ``archive`` are the parts of what was pushed; ``None`` where what is needed lies in ``incoming`` already. Outside
+    its maintenance window a device only notes that it waits. A pull that finds a push ahead of it does nothing.
 
     :raises InstallError: it runs what it ran before, and ``state.json`` says why
     :raises WholeFilesNeededError: a delta did not do; nothing changed, and whole files have to be delivered
     """
     with durable.device_lock(root / LOCK, settings.lock_wait_s):
-        transaction = Transaction(Device(root), settings)
+        transaction = Transaction(Device(root, incoming), settings)
         changed = False
         while True:
+            if reason_not_to_pull(transaction.state, wanted):
+                return changed, transaction.state
             choice = slots.choose(transaction.state, wanted.release_digest, transaction.device.linked_slot())
             if choice.action == slots.NOTHING:
                 transaction.settle()

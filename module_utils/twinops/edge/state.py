@@ -27,10 +27,10 @@ def now() -> str:
 class Device:
     """The folders of one device. Only :meth:`write_state` and :meth:`point_to` change what runs."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, incoming: Path | None = None) -> None:
         self.root = root
         self.slots = root / "slots"
-        self.incoming = root / "incoming"
+        self.incoming = incoming or root / "incoming"
         self.link = root / "current"
         self.state_path = root / "state.json"
 

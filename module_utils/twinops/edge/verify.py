@@ -1,4 +1,4 @@
-"""The only verifier on a device: python-tuf, reading what lies in ``incoming/`` (pushed now, pulled later).
+"""The only verifier on a device: python-tuf, reading what was pushed, or what a pull fetches.
 
 The root of trust is pinned when the device is enrolled. Everything else is believed only with enough signatures,
 unexpired, and never older than what this device has seen before.
@@ -46,12 +46,14 @@ class FolderFetcher(FetcherInterface):
 class Verifier:
     """Says which bytes the environment signed. ``tuf_folder`` keeps what this device has seen; ``source`` delivers.
 
+    ``fetcher`` brings metadata from elsewhere; without it they lie in ``source``.
+
     :raises TwinopsError: the metadata in ``source`` is not to be trusted; the message says why
     """
 
-    def __init__(self, tuf_folder: Path, source: Path, env: str) -> None:
+    def __init__(self, tuf_folder: Path, source: Path, env: str, fetcher: FetcherInterface | None = None) -> None:
         self.env = env
-        self._source = source
+        self.targets = source / TARGETS
         metadata = tuf_folder / METADATA
         try:
             self._updater = Updater(
@@ -59,7 +61,7 @@ class Verifier:
                 metadata_base_url=f"folder:///{METADATA}/",
                 target_dir=str(source),
                 target_base_url=f"folder:///{TARGETS}/",
-                fetcher=FolderFetcher(source),
+                fetcher=fetcher or FolderFetcher(source),
                 bootstrap=pinned_root(tuf_folder),
             )
             self._updater.refresh()
@@ -81,7 +83,7 @@ class Verifier:
 
     def current(self) -> dict[str, Any] | None:
         """What the environment runs: the signed ``current.json``; ``None`` before the first, or where not delivered."""
-        info = self._target(release.current_target(self.env))
+        info = self.find(release.current_target(self.env))
         if info is None:
             return None
         path = self.path(info)
@@ -114,16 +116,17 @@ class Verifier:
 
     def path(self, info: TargetFile) -> Path:
         """Where the file that ``info`` describes is delivered."""
-        return self._source / TARGETS / release.stored_path(info.path, info.hashes["sha256"])
+        return self.targets / release.stored_path(info.path, info.hashes["sha256"])
 
-    def _target(self, target: str) -> TargetFile | None:
+    def find(self, target: str) -> TargetFile | None:
+        """The signed description of ``target``; ``None`` where none is signed for the environment."""
         try:
             return self._updater.get_targetinfo(target)
         except (exceptions.RepositoryError, exceptions.DownloadError) as error:
             raise TwinopsError(_explain(error, self.env)) from error
 
     def _info(self, target: str) -> TargetFile:
-        info = self._target(target)
+        info = self.find(target)
         if info is None or "sha256" not in info.hashes:
             raise TwinopsError(f"{target}: is not signed for {self.env}; another environment's release, or none at all")
         return info
