@@ -117,6 +117,7 @@ oracle: ## ask evidently again what the toolbox's statistics are compared with (
 
 drift-power: setup-dev ## how often toolbox.drift alarms falsely, and what it finds: 300 random halves each, plots in docs/images
 	@PYTHONPATH=workflows:module_utils python -m tests.bench.drift_power $(BENCH)
+	@PYTHONPATH=workflows:module_utils python -m tests.bench.drift_example
 
 lock: setup-dev ## renew the lock files from the *.in files
 	@for name in uv control dev peer oracle emulator jupyter jupyter1 device; do \
