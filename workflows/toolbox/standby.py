@@ -266,11 +266,9 @@ def _load(home: Path) -> dict[str, str]:
 
     twin = json.loads((home / "twin.json").read_text("utf-8"))
     os.environ.setdefault("AWS_DEFAULT_REGION", twin["region"])
-    for service in (
-        *CLIENTS,
-        *LATER_CLIENTS,
-    ):  # the session keeps the descriptions; without a signature, no credentials
-        session().create_client(service, config=CONFIG.merge(Config(signature_version=UNSIGNED)))
+    unsigned = CONFIG.merge(Config(signature_version=UNSIGNED))  # which asks for no credentials
+    for service in (*CLIENTS, *LATER_CLIENTS):
+        session().create_client(service, config=unsigned)  # the session keeps the descriptions
     gc.collect()
     gc.freeze()  # what is loaded now is shared with all forked processes, as long as nobody writes to it
     return handover.for_aws(os.environ)

@@ -113,8 +113,12 @@ def test_a_run_that_is_taken_away_stops(tmp_path: Path) -> None:
     assert ended.duration_s < 10
 
 
-def test_what_has_the_mark_is_ended_in_whatever_session(tmp_path: Path) -> None:
-    """A daemon that the program leaves, and one that an earlier attempt at the same run has left."""
+@pytest.mark.parametrize("is_first", [False, True])
+def test_what_has_the_mark_is_ended_in_whatever_session(tmp_path: Path, is_first: bool) -> None:
+    """A daemon that the program leaves, and one that an earlier attempt at the same run has left.
+
+    Who says that there was no earlier attempt does not have the latter looked for before the program begins.
+    """
     environment = {**os.environ, "TWINOPS_RUN": str(tmp_path)}
     earlier = subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True)
     another = subprocess.Popen(["sleep", "60"], env={**environment, "TWINOPS_RUN": f"{tmp_path}2"})
@@ -128,12 +132,12 @@ def test_what_has_the_mark_is_ended_in_whatever_session(tmp_path: Path) -> None:
     try:
         ended = supervise(
             [sys.executable, "-c", script], folder=tmp_path, environment=environment, timeout_s=30,
-            sink=bytes, stop=threading.Event(), mark="TWINOPS_RUN",
+            sink=bytes, stop=threading.Event(), mark="TWINOPS_RUN", is_first=is_first,
         )  # fmt: skip
         assert ended.exit_code == 0
         assert ended.duration_s < 8, "it holds the pipe open, but not the run"
         assert gone(int((tmp_path / "child").read_text()))
-        assert (tmp_path / "earlier").read_text() == "Z", "it had been ended before the program began"
+        assert (tmp_path / "earlier").read_text() == ("S" if is_first else "Z"), "ended before the program began?"
         assert earlier.wait(5) == -9
         assert another.poll() is None
     finally:
