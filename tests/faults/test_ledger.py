@@ -30,6 +30,7 @@ def test_an_outage(faults: Faults, outcome: Outcome, mode: str) -> None:
     }
     for when in sent:
         eventually(lambda when=when: faults.count(f"{mode} {when}") == 1)
+    faults.end_standby()  # a new Python can be seen before it has taken the run
     sent["when it is rung for"] = send("when it is rung for")
     eventually(lambda: faults.processes_of_twin(sent["when it is rung for"]))
     refused_before = faults.proxy.refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
@@ -102,8 +103,8 @@ class Peak(threading.Thread):
 
     def run(self) -> None:
         while not self.done.wait(0.2):
-            for pid in self._faults.processes_of_twin("toolbox.run_once", self._run_id):
-                self.mb = max(self.mb, high_water_mb(pid))
+            with contextlib.suppress(FileNotFoundError):  # it has not been started yet
+                self.mb = max(self.mb, high_water_mb(self._faults.runner(self._run_id)))
 
 
 def high_water_mb(pid: int) -> float:
