@@ -168,9 +168,11 @@ def read_spec(clone: Path, version: str) -> release.ReleaseSpec:
 
 def run(params: dict, apply: bool) -> dict:
     clone = Path(params["project"]).resolve()
+    spec = read_spec(clone, params["release"])
     options = Options(
         env=params["env"],
-        spec=read_spec(clone, params["release"]),
+        spec=spec,
+        challenger=read_spec(clone, spec.shadow) if spec.shadow else None,
         state=params["state"],
         clone=clone,
         repository=Path(params["repository"]).resolve(),

@@ -12,6 +12,7 @@ from typing import Any
 import clock
 from errors import SettingsError
 from histogram import Histogram
+from shadow import Shadow
 
 SLOW_CLIENT_S = 5
 
@@ -26,6 +27,7 @@ class Status:
         self.records = self.alarms = self.errors = self.spool_depth = self.spool_dropped = 0
         self.last_upload_at: str | None = None
         self.upload_error: str | None = None
+        self.shadow: Shadow | None = None
         self._started_at = clock.now()
         self._state, self._reason = "starting", "loading the model"
         self._beat_s = time.monotonic()
@@ -61,6 +63,7 @@ class Status:
             "spool_dropped": self.spool_dropped,
             "last_upload_at": self.last_upload_at,
             "upload_error": self.upload_error,
+            **({"shadow": self.shadow.as_dict()} if self.shadow else {}),
         }
 
     def _latency_ms(self, share: float) -> float | None:
@@ -79,6 +82,9 @@ def as_prometheus(health: dict[str, Any]) -> str:
         ("spool_dropped_total", "counter", "", health["spool_dropped"]),
         ("upload_failing", "gauge", "", int(health["upload_error"] is not None)),
     ]
+    if "shadow" in health:
+        counted = ("records", "agreed", "alarms", "skipped", "failures")
+        series += [(f"shadow_{name}_total", "counter", "", health["shadow"][name]) for name in counted]
     lines = [f'twinops_info{{release="{health["release"]}",model_sha256="{health["model_sha256"]}"}} 1']
     for name, kind, labels, value in series:
         lines += [f"# TYPE twinops_{name} {kind}", f"twinops_{name}{labels} {value}"]

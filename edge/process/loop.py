@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from health import Status
 from model import Decisions, Model
 from sensor import Records, Sensor
 from settings import Config, Release
+from shadow import Shadow
 from spool import Spool
 
 RETRY_S = 1.0
@@ -30,21 +32,36 @@ class Formatter:
             f', "release": {quoted(release.release)}, "model_sha256": {quoted(release.model_sha256)}, "label": '
         )
 
-    def lines(self, first_seq: int, records: Records, decisions: Decisions) -> bytes:
+    def lines(
+        self, first_seq: int, records: Records, decisions: Decisions, shadow_labels: np.ndarray | None = None
+    ) -> bytes:
+        """A line a record; with ``shadow_labels`` where the challenger answered in time."""
         start, middle = self._start, self._middle
-        rows = zip(records.ids, records.recorded_at, decisions.labels.tolist(), decisions.scores.tolist())
+        labels = shadow_labels.tolist() if shadow_labels is not None else ()
+        ends = [f', "shadow_label": {label}}}\n' for label in labels] or itertools.repeat("}\n")
+        rows = zip(records.ids, records.recorded_at, decisions.labels.tolist(), decisions.scores.tolist(), ends)
         return "".join(
             f'{start}{seq}, "record_id": {quoted(record_id)}, "recorded_at": "{recorded_at}"{middle}{label}, '
-            f'"score": {score:.6g}}}\n'
-            for seq, (record_id, recorded_at, label, score) in enumerate(rows, first_seq)
+            f'"score": {score:.6g}{end}'
+            for seq, (record_id, recorded_at, label, score, end) in enumerate(rows, first_seq)
         ).encode()
 
 
 class Parts:
     """What a step needs. Opening them can fail, and is then tried again."""
 
-    def __init__(self, model: Model, spool: Spool, sensor: Sensor, formatter: Formatter, config: Config) -> None:
+    def __init__(
+        self,
+        model: Model,
+        spool: Spool,
+        sensor: Sensor,
+        formatter: Formatter,
+        config: Config,
+        *,
+        shadow: Shadow | None,
+    ) -> None:
         self.model, self.spool, self.sensor, self.formatter, self.config = model, spool, sensor, formatter, config
+        self.shadow = shadow
 
 
 class Loop(threading.Thread):
@@ -75,6 +92,8 @@ class Loop(threading.Thread):
                 wait_s = RETRY_S
         if self._parts:
             self._parts.sensor.close()
+            if self._parts.shadow:
+                self._parts.shadow.close()
 
     def _fail(self, reason: str) -> None:
         if reason != self._logged:
@@ -100,8 +119,11 @@ class Loop(threading.Thread):
         started_s = time.perf_counter()
         count, lines, alarms = len(records.ids), b"", 0
         if count:
+            if parts.shadow:
+                parts.shadow.offer(records.features)
             decisions = parts.model.decide(records.features)
-            lines = parts.formatter.lines(parts.spool.next_seq, records, decisions)
+            shadow_labels = parts.shadow.labels(decisions.labels) if parts.shadow else None
+            lines = parts.formatter.lines(parts.spool.next_seq, records, decisions, shadow_labels)
             alarms = int(np.count_nonzero(decisions.labels))
         parts.spool.append(lines, count, records.position)
         status = self._status

@@ -21,6 +21,7 @@ from loop import Formatter, Loop, Parts
 from model import Model
 from sensor import open_sensor
 from settings import Config, Device, Release, read_config, read_device, read_release
+from shadow import Shadow
 from spool import Spool
 from upload import Uploader
 
@@ -66,11 +67,20 @@ def start(root: Path, device: Device, release: Release, status: Status, stop: th
             spool.close()
             raise
         Uploader(spool, device, status, stop).start()
-        return Parts(model, spool, sensor, Formatter(device.device, release), config)
+        status.shadow = shadow = open_shadow(release, config)
+        return Parts(model, spool, sensor, Formatter(device.device, release), config, shadow=shadow)
 
     loop = Loop(open_parts, status, stop)
     loop.start()
     return loop
+
+
+def open_shadow(release: Release, config: Config) -> Shadow | None:
+    """The challenger of the release, if it has one."""
+    if release.challenger is None:
+        return None
+    wait_s = config.shadow_wait_ms / 1000
+    return Shadow(release.challenger, SLOT / "challenger.onnx", wait_s, config.stall_s, config.shadow_memory_mb)
 
 
 def only_one(folder: Path) -> TextIO:

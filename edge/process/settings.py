@@ -38,12 +38,21 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Challenger:
+    """The model that runs beside the release's own, without being acted on."""
+
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Release:
     """``manifest.json`` of the release that this file belongs to; ``digest`` is that of the manifest itself."""
 
     release: str
     digest: str
     model_sha256: str
+    challenger: Challenger | None = None
 
 
 @dataclass(frozen=True)
@@ -52,13 +61,16 @@ class Config:
 
     A decision waits for at most ``commit_interval_ms`` before it is durable. ``max_batch_records`` go to the model in
     one call. Beyond ``spool_limit_records`` the oldest decisions are dropped, and counted. A step that takes longer
-    than ``stall_s`` is a hanging one.
+    than ``stall_s`` is a hanging one. In shadow mode a batch waits for the challenger at most ``shadow_wait_ms``,
+    and the challenger may have ``shadow_memory_mb``.
     """
 
     commit_interval_ms: int = 100
     max_batch_records: int = 256
     spool_limit_records: int = 2_000_000
     stall_s: int = 10
+    shadow_wait_ms: int = 10
+    shadow_memory_mb: int = 512
 
 
 def read_device(path: Path) -> Device:
@@ -88,7 +100,13 @@ def read_release(path: Path) -> Release:
         release=need("release", str),
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         model_sha256=_needs(need("model", dict), path, "model.")("sha256", str),
+        challenger=_read_challenger(need("challenger", dict), path) if "challenger" in content else None,
     )
+
+
+def _read_challenger(content: Mapping[str, Any], path: Path) -> Challenger:
+    need = _needs(content, path, "challenger.")
+    return Challenger(version=need("version", str), sha256=need("sha256", str))
 
 
 def read_config(path: Path) -> Config:

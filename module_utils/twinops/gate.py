@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from statistics import NormalDist
 from typing import Any
 
 from . import slots
@@ -42,6 +43,8 @@ class Policy:
     """A change of the alarm rate below this many points is never an effect, however significant."""
     max_error_share: float = 0.01
     max_latency_p99_ms: float = 1000.0
+    min_agreement: float = 0.95
+    """In shadow mode: the share of records on which champion and challenger have to agree."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,7 @@ def _judge_metrics(
     if records < policy.min_records:
         doubt = f"{records} records {alarms.of}, {policy.min_records} needed to judge the alarms"
         return metrics, [], [doubt]
-    failures = []
+    failures, doubts = _judge_shadow(health, policy)
     if errors > policy.max_error_share * records:
         failures.append(f"error share {errors / records:.2%}, {policy.max_error_share:.2%} allowed")
     if latency_ms > policy.max_latency_p99_ms:
@@ -219,7 +222,58 @@ def _judge_metrics(
             f"alarm rate {alarms} against {baseline}; p = {p_value:.1e}, "
             f"a change of {policy.max_alarm_change:.0%} is allowed"
         )
-    return metrics, failures, []
+    return metrics | _shadow_metrics(health), failures, doubts
+
+
+def _shadow_metrics(health: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What champion and challenger decided on the same records, over all devices; empty without a challenger."""
+    shadows = [answer["shadow"] for answer in health.values() if answer.get("shadow")]
+    if not shadows:
+        return {}
+    records, agreed, alarms = (sum(int(shadow[key]) for shadow in shadows) for key in ("records", "agreed", "alarms"))
+    return {
+        "shadow_records": records,
+        "shadow_agreement": round(agreed / records, 6) if records else None,
+        "shadow_alarm_rate": round(alarms / records, 6) if records else None,
+    }
+
+
+def _judge_shadow(health: Mapping[str, Mapping[str, Any]], policy: Policy) -> tuple[list[str], list[str]]:
+    """(failures, doubts) of the challenger, where there is one.
+
+    It fails where the agreement is too low even at the upper end of what chance allows, or where it does not run.
+    """
+    shadows = {device: answer["shadow"] for device, answer in health.items() if answer.get("shadow")}
+    if not shadows:
+        return [], []
+    failures = [
+        f"challenger {shadow['version']} failed on {device}: {shadow['reason']}"
+        for device, shadow in shadows.items()
+        if shadow["status"] == "failed"
+    ]
+    records, agreed = (sum(int(shadow[key]) for shadow in shadows.values()) for key in ("records", "agreed"))
+    version = next(iter(shadows.values()))["version"]
+    if records < policy.min_records:
+        return failures[:5], [
+            f"challenger {version} has decided {records} records, {policy.min_records} needed to judge it"
+        ]
+    share = (
+        f"challenger {version} agrees on {agreed / records:.2%} of {records} records, {policy.min_agreement:.2%} needed"
+    )
+    if wilson_upper(agreed, records, policy.significance) < policy.min_agreement:
+        return [*failures[:5], share], []
+    return failures[:5], [
+        f"{share}; too few records to tell it from chance"
+    ] if agreed < policy.min_agreement * records else []
+
+
+def wilson_upper(hits: int, draws: int, significance: float) -> float:
+    """Upper end of Wilson's interval: a true share above it would show as few hits about once in 1 / significance."""
+    z = NormalDist().inv_cdf(1 - significance)
+    share, weight = hits / draws, z * z / draws
+    centre = share + weight / 2
+    spread = z * math.sqrt(share * (1 - share) / draws + weight / (4 * draws))
+    return min(1.0, (centre + spread) / (1 + weight))
 
 
 def name_some(devices: Sequence[str], limit: int = 3) -> str:

@@ -21,6 +21,7 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 MANIFEST = "manifest.json"
 SBOM = "sbom.json"
+CHALLENGER = "challenger.onnx"
 MODEL_FILES = ("golden.json", "model.onnx", "training.json")
 ANY_CLASS = "any"
 """Runs on every device. Else the name of a product class, or of a processor such as ``aarch64``."""
@@ -39,6 +40,8 @@ class ReleaseSpec:
     parameters: Mapping[str, Any]
     config: Mapping[str, Any]
     device_class: str = ANY_CLASS
+    shadow: str | None = None
+    """The release whose model runs beside this one's, recorded and compared, and not acted on."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,14 @@ class Manifest:
     model: Mapping[str, str]
     files: tuple[BundleFile, ...]
     device_class: str = ANY_CLASS
+    challenger: Mapping[str, str] | None = None
 
     def to_bytes(self) -> bytes:
         """``manifest.json``: sorted, so that the same inputs give the same digest."""
         return as_json_bytes(
             {
                 **_class_item(self.device_class),
+                **({"challenger": dict(self.challenger)} if self.challenger else {}),
                 "release": self.release,
                 "git_sha": self.git_sha,
                 "data_version": self.data_version,
@@ -120,7 +125,7 @@ def parse_release(data: object, where: str) -> ReleaseSpec:
 
     if not isinstance(data, Mapping):
         raise SpecError([f"{where}: expected a mapping with version, model and config, got {type(data).__name__}"])
-    mistakes += _unknown(data, ("version", "description", "model", "config", "device_class"), where, "")
+    mistakes += _unknown(data, ("version", "description", "model", "config", "device_class", "shadow"), where, "")
     version = expect(data, "version", str, "a string such as v2", "version")
     if version and not VERSION.fullmatch(version):
         mistakes.append(f"{where}: version: expected lower-case letters, digits, '.', '_' or '-', got {version!r}")
@@ -138,9 +143,12 @@ def parse_release(data: object, where: str) -> ReleaseSpec:
         mistakes.append(
             f"{where}: device_class: expected a class of devices such as gateway-2 or aarch64, got {device_class!r}"
         )
+    shadow = data.get("shadow")
+    if shadow is not None and (not isinstance(shadow, str) or not VERSION.fullmatch(shadow) or shadow == version):
+        mistakes.append(f"{where}: shadow: expected another release such as v2, got {shadow!r}")
     if mistakes:
         raise SpecError(mistakes)
-    return ReleaseSpec(version, description, name, trainer, parameters, config, device_class)
+    return ReleaseSpec(version, description, name, trainer, parameters, config, device_class, shadow)
 
 
 def _unknown(holder: Mapping[str, Any], known: tuple[str, ...], where: str, path: str) -> list[str]:
@@ -162,17 +170,24 @@ def model_inputs_sha256(spec: ReleaseSpec, training: Mapping[str, bytes]) -> str
     )
 
 
-def inputs_sha256(spec: ReleaseSpec, training: Mapping[str, bytes], process: Mapping[str, bytes]) -> str:
+def inputs_sha256(
+    spec: ReleaseSpec,
+    training: Mapping[str, bytes],
+    process: Mapping[str, bytes],
+    challenger: ReleaseSpec | None = None,
+) -> str:
     """What a release is made from, all of it in git: equal inputs need no new build, on any machine.
 
-    The description is left out, because it does not reach a device.
+    The description is left out, because it does not reach a device. ``challenger``: the release that ``shadow`` names.
     """
+    shadow = {"challenger": model_inputs_sha256(challenger, training)} if challenger else {}
     return sha256(
         as_json_bytes(
             {
                 "model": model_inputs_sha256(spec, training),
                 "config": dict(spec.config),
                 **_class_item(spec.device_class),
+                **shadow,
                 "process": {path: sha256(content) for path, content in process.items()},
             }
         )
@@ -201,10 +216,21 @@ def model_item(spec: ReleaseSpec, files: Mapping[str, bytes]) -> dict[str, str]:
     return {"name": spec.model_name, "version": spec.version, "sha256": sha256(files["model.onnx"])}
 
 
+def challenger_item(challenger: ReleaseSpec, files: Mapping[str, bytes]) -> dict[str, str]:
+    """What the manifest says about the model that runs in shadow mode."""
+    return {"name": challenger.model_name, "version": challenger.version, "sha256": sha256(files[CHALLENGER])}
+
+
 def make_manifest(
-    spec: ReleaseSpec, files: Mapping[str, bytes], *, git_sha: str, inputs: str, data_version: str
+    spec: ReleaseSpec,
+    files: Mapping[str, bytes],
+    *,
+    git_sha: str,
+    inputs: str,
+    data_version: str,
+    challenger: ReleaseSpec | None = None,
 ) -> Manifest:
-    """The manifest of :func:`bundle_files`."""
+    """The manifest of :func:`bundle_files`, and of :data:`CHALLENGER` where there is one."""
     return Manifest(
         release=spec.version,
         git_sha=git_sha,
@@ -213,6 +239,7 @@ def make_manifest(
         model=model_item(spec, files),
         files=tuple(BundleFile(path, sha256(content), len(content)) for path, content in sorted(files.items())),
         device_class=spec.device_class,
+        challenger=challenger_item(challenger, files) if challenger else None,
     )
 
 
@@ -234,6 +261,9 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
                 for path, file in sorted(data["files"].items())
             ),
             device_class=str(data.get("device_class", ANY_CLASS)),
+            challenger={key: str(data["challenger"][key]) for key in ("name", "version", "sha256")}
+            if "challenger" in data
+            else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SpecError([f"{where}: expected a release manifest, got something else ({error!r})"]) from error
@@ -247,12 +277,12 @@ def _is_safe(file: BundleFile) -> bool:
     return bool(PATH.fullmatch(file.path)) and bool(SHA256.fullmatch(file.sha256)) and file.size_bytes >= 0
 
 
-# -- names of TUF targets (signed by the delegated role of the environment) ---------------------------------------
-
-
 def fits(device_class: str, device: Mapping[str, Any], machine: str) -> bool:
     """Whether a release for ``device_class`` may run on a device with these settings and this processor."""
     return device_class in (ANY_CLASS, device.get("device_class"), machine)
+
+
+# -- names of TUF targets (signed by the delegated role of the environment) ---------------------------------------
 
 
 def manifest_target(env: str, version: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 SPEC_VERSION = "1.6"
@@ -24,17 +24,22 @@ METRICS = ("accuracy", "f1", "alarm_rate")
 def make(
     *,
     version: str,
-    model: Mapping[str, str],
+    models: Sequence[Mapping[str, str]],
     training: Mapping[str, Any],
     files: Mapping[str, str],
     lock: str,
     git_sha: str,
     inputs_sha256: str,
 ) -> dict[str, Any]:
-    """The bill of materials. ``files``: path -> SHA-256 of the bundle; ``model`` as in the manifest; ``lock``: the text
-    of ``locks/device.txt``; ``training``: the content of ``training.json``."""
+    """The bill of materials.
+
+    ``models``: the one that decides and, in shadow mode, its challenger, as in the manifest; ``training``: the content
+    of ``training.json``; ``files``: path -> SHA-256 of the bundle; ``lock``: the text of ``locks/device.txt``.
+    """
     packages = list(_packages(lock))
-    components = [_model(model, training), _data(training), *_files(files), *packages]
+    champion, *challengers = models
+    watching = [{**_bare_model(model), "bom-ref": "challenger"} for model in challengers]
+    components = [_model(champion, training), *watching, _data(training), *_files(files), *packages]
     content: dict[str, Any] = {
         "$schema": f"http://cyclonedx.org/schema/bom-{SPEC_VERSION}.schema.json",
         "bomFormat": "CycloneDX",
@@ -60,15 +65,21 @@ def _model(model: Mapping[str, str], training: Mapping[str, Any]) -> dict[str, A
     metrics = training.get("metrics", {})
     measured = [{"type": name, "value": repr(metrics[name])} for name in METRICS if name in metrics]
     return {
+        **_bare_model(model),
+        "modelCard": {
+            "modelParameters": {"approach": {"type": "supervised"}, "datasets": [{"ref": "data"}]},
+            "quantitativeAnalysis": {"performanceMetrics": measured},
+        },
+    }
+
+
+def _bare_model(model: Mapping[str, str]) -> dict[str, Any]:
+    return {
         "type": "machine-learning-model",
         "bom-ref": "model",
         "name": model["name"],
         "version": model["version"],
         "hashes": [{"alg": "SHA-256", "content": model["sha256"]}],
-        "modelCard": {
-            "modelParameters": {"approach": {"type": "supervised"}, "datasets": [{"ref": "data"}]},
-            "quantitativeAnalysis": {"performanceMetrics": measured},
-        },
     }
 
 
@@ -78,7 +89,7 @@ def _data(training: Mapping[str, Any]) -> dict[str, Any]:
 
 def _files(files: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     for path, digest in sorted(files.items()):
-        if path != "model.onnx":
+        if not path.endswith(".onnx"):
             hashes = [{"alg": "SHA-256", "content": digest}]
             yield {"type": "file", "bom-ref": f"file:{path}", "name": path, "hashes": hashes}
 

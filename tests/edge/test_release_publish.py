@@ -95,10 +95,15 @@ class Clone:
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
         (self.folder / path).write_text(text)
 
-    def write_release(self, version: str, **config: Any) -> None:
+    def write_release(self, version: str, shadow: str | None = None, **config: Any) -> None:
         model = {"name": "m", "trainer": "t", "parameters": {}}
         data = {"version": version, "description": "d", "model": model, "config": config}
+        data |= {"shadow": shadow} if shadow else {}
         self.write(release.release_path(version), yaml.safe_dump(data))
+
+    def spec(self, version: str) -> release.ReleaseSpec:
+        where = release.release_path(version)
+        return release.parse_release(yaml.safe_load((self.folder / where).read_text()), where)
 
     def commit(self) -> str:
         self.git("add", "-A")
@@ -114,10 +119,11 @@ class Clone:
         signature_threshold: int = 1,
         **changes: Any,
     ) -> dict[str, Any]:
-        data = yaml.safe_load((self.folder / release.release_path(version)).read_text())
+        spec = self.spec(version)
         options = {
             "env": ENV,
-            "spec": release.parse_release(data, release.release_path(version)),
+            "spec": spec,
+            "challenger": self.spec(spec.shadow) if spec.shadow else None,
             "state": "published",
             "clone": self.folder,
             "repository": self.folder / "tuf",
@@ -384,3 +390,33 @@ def test_the_bundle_has_a_bill_of_materials(clone: Clone) -> None:
     clone.write("locks/device.txt", "numpy==2.5.0 \\\n    --hash=sha256:" + "b" * 64 + "\n")
     clone.commit()
     assert clone.run()["changed"] is False, "new packages on devices are no new release"
+
+
+def test_a_release_in_shadow_mode_brings_the_challenger_s_model(
+    clone: Clone, tmp_path: Path, real_time: datetime
+) -> None:
+    v2 = clone.run("v2", now=real_time)
+    clone.write_release("v1s", shadow="v2")
+    clone.commit()
+    result = clone.run("v1s", now=real_time)
+    assert clone.verifies(result, tmp_path / "device")
+    published = {digest: clone.s3.objects[f"tuf/{file['path']}"] for digest, file in result["files"].items()}
+    assert published[v2["model_sha256"]] == b"model of v2"
+    assert published[result["model_sha256"]] == b"model of v1s"
+    (content,) = [content for key, content in clone.s3.objects.items() if "/v1s/" in key]
+    manifest = release.parse_manifest(content, "v1s")
+    assert manifest.challenger == {"name": "m", "version": "v2", "sha256": v2["model_sha256"]}
+    assert clone.trained() == ["v2", "v1s"], "the challenger was trained before"
+    assert clone.run("v1s", now=real_time)["changed"] is False
+
+
+def test_a_challenger_that_changed_makes_another_release(clone: Clone) -> None:
+    clone.write_release("v1s", shadow="v2")
+    clone.commit()
+    clone.run("v1s")
+    data = yaml.safe_load((clone.folder / "edge/releases/v1.yml").read_text())
+    data["version"], data["model"]["trainer"] = "v2", "another"
+    clone.write("edge/releases/v2.yml", yaml.safe_dump(data))
+    clone.commit()
+    with pytest.raises(TwinopsError, match="a release never changes"):
+        clone.run("v1s")

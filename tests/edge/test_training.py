@@ -31,6 +31,11 @@ def test_training_twice_gives_the_same_bytes(version: str, trained: Callable[[st
     assert set(first) == {"model.onnx", "golden.json", "training.json"}
 
 
+def test_a_release_in_shadow_mode_decides_as_its_champion(trained: Callable[[str], Path]) -> None:
+    champion, watched = (trained(version) / "model.onnx" for version in ("v1", "v1-shadow-v2"))
+    assert champion.read_bytes() == watched.read_bytes()
+
+
 def test_each_good_release_is_better_than_the_last(trained: Callable[[str], Path]) -> None:
     v1, v2 = metrics(trained("v1")), metrics(trained("v2"))
     assert 0.9 < v1["f1"] < v2["f1"]
@@ -89,7 +94,7 @@ def test_an_unknown_release_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, str(CLONE / "edge/training/train.py"), "v9", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert done.stderr.strip().endswith("v9.yml: no such release; expected one of v1, v2, v3")
+    assert done.stderr.strip().endswith("v9.yml: no such release; expected one of v1, v1-shadow-v2, v2, v3")
     assert not (tmp_path / "out").exists()
 
 

@@ -38,6 +38,9 @@ def status(said: Any) -> dict[str, Any] | None:
         "errors": said.get("errors", 0),
         "latency_ms": {"p50": 1.0, "p99": said.get("p99_ms", 2.0)},
     }
+    if "shadow" in said:
+        shadow = {"version": "v2", "status": "ok", "reason": "", "records": 0, "agreed": 0, "alarms": 0}
+        health["shadow"] = {**shadow, **said["shadow"]}
     phase = said.get("phase", "committed")
     return {
         "release": "v2" if runs else "v1",
@@ -124,3 +127,19 @@ def reference(hits: int, draws: int, other_hits: int, other_draws: int) -> float
 
     table = [[hits, draws - hits], [other_hits, other_draws - other_hits]]
     return float(fisher_exact(table).pvalue)
+
+
+def test_the_interval_of_an_agreement_narrows_with_records_and_holds_the_share() -> None:
+    uppers = [gate.wilson_upper(round(0.9 * draws), draws, 0.0001) for draws in (50, 500, 5000, 50000)]
+    assert uppers == sorted(uppers, reverse=True)
+    assert 0.9 < uppers[-1] < 0.906
+    assert gate.wilson_upper(10, 10, 0.0001) == pytest.approx(1.0)
+    assert gate.wilson_upper(0, 10, 0.0001) < 0.6
+
+
+def test_the_interval_of_an_agreement_is_wilson_s() -> None:
+    from scipy.stats import binomtest
+
+    for hits, draws in ((93, 100), (525, 560), (9100, 9800)):
+        expected = binomtest(hits, draws).proportion_ci(1 - 2 * 0.0001, method="wilson").high
+        assert gate.wilson_upper(hits, draws, 0.0001) == pytest.approx(expected, rel=1e-6)

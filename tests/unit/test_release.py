@@ -31,6 +31,7 @@ def manifest(**changes: Any) -> release.Manifest:
     [
         ({"colour": "red"}, "colour: unknown key, expected one of version, description, model, config"),
         ({"device_class": "AArch 64"}, "device_class: expected a class of devices such as gateway-2 or aarch64"),
+        ({"shadow": "v2"}, "shadow: expected another release such as v2, got 'v2'"),
         ({"version": "v3"}, "version: expected the name of the file, got 'v3'"),
         ({"version": 2}, "version: expected a string such as v2, got 2"),
         ({"description": ""}, "description: expected a sentence, got ''"),

@@ -18,7 +18,7 @@ SCHEMA = json.loads((CLONE / "tests/unit/cyclonedx-1.6.schema.json").read_text()
 
 INPUTS: dict[str, Any] = {
     "version": "v2",
-    "model": {"name": "shuttle-anomaly", "version": "v2", "sha256": "1" * 64},
+    "models": [{"name": "shuttle-anomaly", "version": "v2", "sha256": "1" * 64}],
     "training": {"data_version": "d" * 64, "metrics": {"accuracy": 0.9998, "f1": 0.9985, "alarm_rate": 0.07}},
     "files": {"model.onnx": "1" * 64, "process/main.py": "2" * 64},
     "lock": LOCK,
@@ -78,3 +78,10 @@ def test_the_model_names_its_data_and_its_metrics() -> None:
 
 def test_files_are_there_once() -> None:
     assert list(components("file")) == ["file:process/main.py"]
+
+
+def test_in_shadow_mode_both_models_are_there() -> None:
+    challenger = {"name": "shuttle-anomaly", "version": "v3", "sha256": "4" * 64}
+    both = {**INPUTS, "models": [*INPUTS["models"], challenger]}
+    jsonschema.Draft7Validator(SCHEMA).validate(sbom.make(**both))
+    assert list(components("machine-learning-model", **both)) == ["model", "challenger"]

@@ -35,6 +35,8 @@ class Options:
     key_plan: KeyPlan
     development_keys: bool
     rebuild: bool
+    challenger: release.ReleaseSpec | None = None
+    """The release that ``spec.shadow`` names."""
 
 
 def reconcile(options: Options, bucket: Bucket, now: datetime, *, apply: bool) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def _wanted(options: Options, store: ReleaseStore, *, apply: bool) -> tuple[rele
     """
     version = options.spec.version
     published = store.published(version)
-    source = build.Source.read(options.clone, options.spec)
+    source = build.Source.read(options.clone, options.spec, options.challenger)
     if published is not None:
         if published.inputs_sha256 == source.inputs:
             return published, {}

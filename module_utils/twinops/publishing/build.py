@@ -30,22 +30,25 @@ class Source:
     process: dict[str, bytes]
     lock: str
     """The Python packages of devices: in the bill of materials. They change without a new release."""
+    challenger: release.ReleaseSpec | None = None
+    """The release that ``spec.shadow`` names."""
 
     @classmethod
-    def read(cls, clone: Path, spec: release.ReleaseSpec) -> Source:
+    def read(cls, clone: Path, spec: release.ReleaseSpec, challenger: release.ReleaseSpec | None = None) -> Source:
         try:
             lock = (clone / LOCK).read_text(encoding="utf-8")
         except OSError as error:
             raise TwinopsError(f"{clone / LOCK}: {error.strerror}; expected the packages of devices") from error
-        return cls(clone, spec, _python_files(clone / TRAINING), _python_files(clone / PROCESS), lock)
+        return cls(clone, spec, _python_files(clone / TRAINING), _python_files(clone / PROCESS), lock, challenger)
 
     @property
     def inputs(self) -> str:
-        return release.inputs_sha256(self.spec, self.training, self.process)
+        return release.inputs_sha256(self.spec, self.training, self.process, self.challenger)
 
     @property
     def _paths(self) -> tuple[str, ...]:
-        return PROCESS, TRAINING, LOCK, release.release_path(self.spec.version)
+        specs = [self.spec, self.challenger] if self.challenger else [self.spec]
+        return (PROCESS, TRAINING, LOCK, *(release.release_path(spec.version) for spec in specs))
 
     def git_sha(self) -> str:
         """The commit that last changed these inputs (not HEAD: a release does not change with the README)."""
@@ -62,13 +65,19 @@ def build(source: Source, cache: Path) -> tuple[release.Manifest, dict[str, byte
 
     :raises TwinopsError: training failed; the message ends with what it said
     """
-    model = {path.name: path.read_bytes() for path in sorted(trained(source, cache).iterdir())}
+    model = {path.name: path.read_bytes() for path in sorted(trained(source, source.spec, cache).iterdir())}
     files = release.bundle_files(source.spec, model, source.process)
+    if source.challenger:
+        challenger = trained(source, source.challenger, cache) / "model.onnx"
+        files = {**files, release.CHALLENGER: challenger.read_bytes()}
     training, git_sha = json.loads(model["training.json"]), source.git_sha()
     data_version = str(training["data_version"])
     materials = sbom.make(
         version=source.spec.version,
-        model=release.model_item(source.spec, files),
+        models=[
+            release.model_item(source.spec, files),
+            *([release.challenger_item(source.challenger, files)] if source.challenger else []),
+        ],
         training=training,
         files={path: release.sha256(content) for path, content in files.items()},
         lock=source.lock,
@@ -77,7 +86,12 @@ def build(source: Source, cache: Path) -> tuple[release.Manifest, dict[str, byte
     )
     files = {**files, release.SBOM: release.as_json_bytes(materials)}
     manifest = release.make_manifest(
-        source.spec, files, git_sha=git_sha, inputs=source.inputs, data_version=data_version
+        source.spec,
+        files,
+        git_sha=git_sha,
+        inputs=source.inputs,
+        data_version=data_version,
+        challenger=source.challenger,
     )
     folder = cache / "releases" / f"{manifest.release}-{manifest.digest[:12]}"
     if not folder.is_dir():
@@ -85,10 +99,10 @@ def build(source: Source, cache: Path) -> tuple[release.Manifest, dict[str, byte
     return manifest, files
 
 
-def trained(source: Source, cache: Path) -> Path:
-    """The folder with the trained model: from the cache if these inputs and libraries have been trained before."""
+def trained(source: Source, spec: release.ReleaseSpec, cache: Path) -> Path:
+    """The folder with the trained model of ``spec``: from the cache if these inputs have been trained before."""
     libraries = {name: importlib.metadata.version(name) for name in TRAINING_LIBRARIES}
-    inputs = release.model_inputs_sha256(source.spec, source.training)
+    inputs = release.model_inputs_sha256(spec, source.training)
     key = release.sha256(release.as_json_bytes({"inputs": inputs, "libraries": libraries}))
     folder = cache / "models" / key
     if folder.is_dir():
@@ -96,16 +110,16 @@ def trained(source: Source, cache: Path) -> Path:
     temporary = folder.with_name(f"{key}.new")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    command = [sys.executable, str(source.clone / TRAINING / "train.py"), source.spec.version, str(temporary)]
+    command = [sys.executable, str(source.clone / TRAINING / "train.py"), spec.version, str(temporary)]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRAINING_TIMEOUT_S, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise TwinopsError(f"training {source.spec.version}: not done after {TRAINING_TIMEOUT_S} s") from error
+        raise TwinopsError(f"training {spec.version}: not done after {TRAINING_TIMEOUT_S} s") from error
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip()[-500:]
-        raise TwinopsError(f"training {source.spec.version}: exit code {done.returncode}: {said}")
+        raise TwinopsError(f"training {spec.version}: exit code {done.returncode}: {said}")
     temporary.rename(folder)
     return folder
 
