@@ -20,7 +20,7 @@ LINTED_PYTHON := module_utils library dispatch workflows edge sandbox plugins te
 NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: test-faults faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-mlops oracle drift-power lock
+.PHONY: test-faults faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-mlops oracle drift-power lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ down: ## stop every process of the sandbox
 	@if [ -x .venv/bin/python ]; then python -m sandbox down; else echo "nothing is set up, nothing runs"; fi
 
 clean: down ## stop it and remove every trace: sandbox, environments, caches
-	@rm -rf .sandbox .sandbox-molecule .sandbox-test .sandbox-bench .sandbox-bench-cloud .sandbox-bench-dispatch .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible .hypothesis
+	@rm -rf .sandbox .sandbox-molecule .sandbox-test .sandbox-bench .sandbox-bench-cloud .sandbox-bench-dispatch .sandbox-bench-rollout .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible .hypothesis
 	@find . -name __pycache__ -not -path "./.git/*" -prune -exec rm -rf {} +
 	@echo "removed: sandbox, environments, caches, build results"
 
@@ -118,6 +118,9 @@ oracle: ## ask evidently again what the toolbox's statistics are compared with (
 drift-power: setup-dev ## how often toolbox.drift alarms falsely, and what it finds: 300 random halves each, plots in docs/images
 	@PYTHONPATH=workflows:module_utils python -m tests.bench.drift_power $(BENCH)
 	@PYTHONPATH=workflows:module_utils python -m tests.bench.drift_example
+
+bench-rollout: setup-dev ## a model of 50 MB onto BENCH="--devices 50" devices, beside the usual playbook (docs/bench.md); ten minutes
+	@PYTHONPATH=module_utils python -m tests.bench.rollout $(BENCH)
 
 lock: setup-dev ## renew the lock files from the *.in files
 	@for name in uv control dev peer oracle emulator jupyter jupyter1 device; do \

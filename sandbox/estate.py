@@ -16,6 +16,7 @@ from twinops.aws.ledger import Ledger, Rollout
 from twinops.names import Names
 from twinops.runs import FINISHED, Run
 
+from sandbox.devices import Device
 from sandbox.settings import ACCOUNT, CLONE, Settings
 
 NAMES = Names("sandbox", ACCOUNT)
@@ -130,11 +131,28 @@ class Estate:
             raise EstateError(f"{device}: `{' '.join(command)}` exited with {done.returncode}: {done.stderr.strip()}")
         return done.stdout.strip()
 
+    def version(self, device: str) -> str | None:
+        """The release that runs on a device; ``None`` while it has none, or does not answer yet."""
+        try:
+            return self.on_device(device, "twinops-edge", "version")
+        except EstateError:
+            return None
+
     def device_versions(self) -> dict[str, str]:
         """device -> release that runs there, asked over SSH."""
         with ThreadPoolExecutor(max_workers=8) as pool:
             devices = self.devices()
             return dict(zip(devices, pool.map(lambda name: self.on_device(name, "twinops-edge", "version"), devices)))
+
+    def switch(self, device: str, power: str) -> None:
+        """Turn a device ``on`` or ``off``, as a power cut does."""
+        command = [sys.executable, "-m", "sandbox", "device", power, device]
+        done = subprocess.run(command, cwd=CLONE, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise EstateError(f"{device}: could not be switched {power}: {done.stderr.strip()}")
+
+    def is_on(self, device: str) -> bool:
+        return Device(self.settings, int(device.rpartition("-")[2])).is_on
 
     # -- files ----------------------------------------------------------------------------------------------------
 

@@ -62,9 +62,11 @@ class Publisher:
         self.current: dict[str, Any] | None = None
 
     def publish(self, version: str, model_bytes: bytes | None = None, **behaviour: Any) -> dict[str, Any]:
-        manifest, files = bundle(version, model_bytes, **behaviour)
+        return self.publish_bundle(*bundle(version, model_bytes, **behaviour))
+
+    def publish_bundle(self, manifest: release.Manifest, files: Mapping[str, bytes]) -> dict[str, Any]:
         targets = {release.file_target(self.env, file.sha256): files[file.path] for file in manifest.files}
-        targets[release.manifest_target(self.env, version)] = manifest.to_bytes()
+        targets[release.manifest_target(self.env, manifest.release)] = manifest.to_bytes()
         self._put(targets)
         self.manifests[manifest.digest] = manifest
         return self.deliverable(manifest.digest)
