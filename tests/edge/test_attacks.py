@@ -5,6 +5,7 @@ With those of test_release_trust.py these are all eleven attacks of the design; 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -12,8 +13,11 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,9 +25,11 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata, MetaFile
 from tuf.ngclient._internal import trusted_metadata_set
+from twinops.edge.bucket import Bucket, OfflineError
 from twinops.edge.install import InstallError
 from twinops.publishing.repository import Repository
 
+from tests.edge.conftest import AWS
 from tests.edge.release_world import CLONE, ENV, Publisher, World
 from tests.edge.test_release_trust import incoming, push, refused
 
@@ -83,6 +89,42 @@ def test_a_delivery_that_never_ends(world: World) -> None:
     assert (world.linked(), before["phase"]) == ("v1", "committed")
     world.install(world.publisher.publish("v3"))
     assert world.linked() == "v3"
+
+
+@pytest.mark.fault("attack: slow retrieval", "a pull ends at its deadline, however the bytes drip")
+def test_a_bucket_that_sends_a_byte_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes within the time limit of a read: only the deadline of the whole pull ends it."""
+    is_over = threading.Event()
+
+    class Dripping(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(400):
+                    self.wfile.write(b"x")
+                    if is_over.wait(0.05):
+                        return
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Silent."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    for name, value in {**AWS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}.items():
+        monkeypatch.setenv(name, value)
+    started_s = time.monotonic()
+    try:
+        with pytest.raises(OfflineError, match="too slow; the next pull goes on from here"):
+            list(Bucket("models", bandwidth_kib_s=0, deadline_s=1).read("metadata/timestamp.json"))
+    finally:
+        is_over.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert time.monotonic() - started_s < 10
 
 
 @pytest.mark.fault("attack: wrong device class", "a release for other devices is refused, however well signed")

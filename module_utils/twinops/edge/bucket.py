@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from typing import Any
 
 import botocore.session
@@ -61,7 +60,7 @@ class Bucket:
         wanted: Mapping[str, Any] = {"Range": f"bytes={start}-"} if start else {}
         try:
             answer = self._client.get_object(Bucket=self.name, Key=PREFIX + path, **wanted)
-            with closing(answer["Body"]) as body:
+            with answer["Body"] as body:
                 yield from self._paced(body, path)
         except ClientError as error:
             code = error.response["Error"]["Code"]
@@ -72,7 +71,8 @@ class Bucket:
 
     def _paced(self, body: Any, path: str) -> Iterator[bytes]:
         began, count = time.monotonic(), 0
-        while chunk := body.read(CHUNK_BYTES):
+        # What there is, at most a chunk: who sends a byte now and then must not keep us from looking at the clock.
+        while chunk := body.read1(CHUNK_BYTES):
             count += len(chunk)
             self.bytes_read += len(chunk)
             if self._bandwidth_kib_s:
