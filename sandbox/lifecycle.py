@@ -388,4 +388,5 @@ def _settings_environment(settings: Settings) -> dict[str, str]:
         "SANDBOX_AWS_RATES": ",".join(f"{name}={rate}" for name, rate in settings.aws_rates.items()),
         "SANDBOX_AWS_LATENCY_MS": str(settings.aws_latency_ms),
         "SANDBOX_IAM_DELAY_S": str(settings.iam_delay_s),
+        "SANDBOX_LAMBDA_RETRY_S": str(settings.lambda_retry_s),
     }

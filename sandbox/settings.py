@@ -60,6 +60,7 @@ class Settings:
     aws_rates: dict[str, float]  # calls a second by "service:Operation" or "service:*"
     aws_latency_ms: int  # how much longer than the emulator AWS takes to answer a call
     iam_delay_s: int  # how long after it was made Lambda cannot assume a role
+    lambda_retry_s: int  # before Lambda tries a failed event again; before the second time twice as long
 
     @property
     def endpoint_url(self) -> str:
@@ -107,6 +108,7 @@ def load(environment: Mapping[str, str] = os.environ) -> Settings:
         aws_rates=_rates(environment.get("SANDBOX_AWS_RATES", ""), mistakes),
         aws_latency_ms=_number(environment, mistakes, "SANDBOX_AWS_LATENCY_MS", 0, low=0, high=60_000),
         iam_delay_s=_number(environment, mistakes, "SANDBOX_IAM_DELAY_S", 0, low=0, high=3600),
+        lambda_retry_s=_number(environment, mistakes, "SANDBOX_LAMBDA_RETRY_S", 1, low=1, high=60),
     )
     if mistakes:
         raise SettingsError("\n".join(mistakes))

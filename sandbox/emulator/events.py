@@ -27,8 +27,6 @@ from sandbox.settings import ACCOUNT, REGION, Settings
 
 logger = logging.getLogger("sandbox.events")
 
-# AWS waits one minute before the first retry and two before the second. Nobody wants to wait for that on a laptop.
-RETRY_DELAYS_S = (1.0, 2.0)
 THROTTLED_DELAY_S = 0.5
 EVENT_AGE_MAX_S = 21600
 RETRIES_DEFAULT = 2
@@ -106,7 +104,8 @@ class AsynchronousInvocations:
                 return
             else:
                 attempts += 1
-                delay_s = RETRY_DELAYS_S[min(attempts, len(RETRY_DELAYS_S)) - 1]
+                # AWS: one minute before the first retry, two before the second. By default nobody waits for that here.
+                delay_s = self._settings.lambda_retry_s * min(attempts, 2.0)
             if attempts > retries or time.monotonic() + delay_s > deadline:
                 break
             time.sleep(delay_s)

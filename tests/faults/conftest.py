@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.support import Faults
+from tests.faults.support import LAMBDA_RETRY_S, Faults
 from tests.sandbox.support import OwnSandbox
 
 
@@ -26,6 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def faults() -> Iterator[Faults]:
     own, folder = OwnSandbox(), Path(tempfile.mkdtemp(prefix="tw-faults-"))
+    own.environment["SANDBOX_LAMBDA_RETRY_S"] = str(LAMBDA_RETRY_S)
     made = None
     try:
         made = Faults(own, folder)

@@ -34,6 +34,12 @@ HERE = Path(__file__).parent
 END_WITHIN_S = 150
 """How long a run may take from its event to its end, with the retries of Lambda (which wait 1 s in the sandbox)."""
 
+OUTAGE_S = int(os.environ.get("TWINOPS_OUTAGE_S", "15"))
+"""How long the ledger is away in the tests of that."""
+
+LAMBDA_RETRY_S = 60 if OUTAGE_S >= 60 else 1
+"""Lambda waits a minute before it tries again: an outage of minutes is survived by that, one of seconds needs less."""
+
 DISPATCH_TIMEOUT_S = 20
 """Instead of a minute, so that nobody waits for one here when a run does not answer."""
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
 
 from tests.faults.proxy import AWAY, THROTTLED
-from tests.faults.support import Faults
+from tests.faults.support import END_WITHIN_S, LAMBDA_RETRY_S, OUTAGE_S, Faults
 from tests.sandbox.support import eventually
 
 Outcome = Callable[[str, str], None]
-
-OUTAGE_S = int(os.environ.get("TWINOPS_OUTAGE_S", "15"))
-"""Two minutes in AWS, where Lambda waits a minute before it tries again; here it waits a second."""
 
 
 @pytest.mark.parametrize("mode", [AWAY, THROTTLED])
@@ -38,9 +34,9 @@ def test_an_outage(faults: Faults, outcome: Outcome, mode: str) -> None:
         sent["at the start"] = send("at the start")
     assert faults.proxy.refused > refused_before + 10, "everybody found it shut, again and again"
     for when, run_id in sent.items():
-        run = faults.end(run_id)
+        run = faults.end(run_id, END_WITHIN_S + 3 * LAMBDA_RETRY_S)
         assert (run["state"], run["exit_code"]) == ("SUCCEEDED", 0)
         assert faults.count(f"{mode} {when}", "executions") == 1
         assert run["epoch"] == 1 or when in ("when it is rung for", "at the start")
         what = "throttles" if mode == THROTTLED else "away"
-        outcome(f"ledger {what} {when}", f"SUCCEEDED, epoch {run['epoch']}; 1 effect, 1 mail")
+        outcome(f"ledger {what} {when}, for {OUTAGE_S} s", f"SUCCEEDED, epoch {run['epoch']}; 1 effect, 1 mail")

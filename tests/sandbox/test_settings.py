@@ -33,6 +33,7 @@ def test_defaults() -> None:
         ("SANDBOX_AWS_RATES", "documented,lambda:*=fast", "got 'lambda:*=fast'"),
         ("SANDBOX_AWS_LATENCY_MS", "0.5", "expected a number from 0 to 60000"),
         ("SANDBOX_IAM_DELAY_S", "-1", "expected a number from 0 to 3600"),
+        ("SANDBOX_LAMBDA_RETRY_S", "0", "expected a number from 1 to 60"),
         ("SANDBOX_HOME", "relative", "expected an absolute path"),
         ("SANDBOX_HOME", "/a b", "without white space"),
         ("SANDBOX_HOME", f"/{'x' * HOME_LENGTH_MAX}", f"expected at most {HOME_LENGTH_MAX} bytes"),
