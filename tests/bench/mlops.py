@@ -61,7 +61,7 @@ def measure(python: Path, code: str, folder: Path) -> dict[str, float]:
     return _last_json([str(python), "-c", HARNESS.replace("CODE", code), str(folder)])
 
 
-def measure_command(folder: Path) -> dict[str, float]:
+def measure_command(folder: Path, *options: str) -> dict[str, float]:
     """The same of the command on CSV files, all included."""
     watcher = (
         "import json, resource, subprocess, sys, time; wall = time.monotonic();"
@@ -70,7 +70,7 @@ def measure_command(folder: Path) -> dict[str, float]:
         "print(json.dumps({'cpu_s': used.ru_utime + used.ru_stime, 'wall_s': time.monotonic() - wall,"
         " 'peak_bytes': used.ru_maxrss * 1024}))"
     )
-    command = [sys.executable, "-m", "toolbox.drift", str(folder / "a.csv"), str(folder / "b.csv"), "--json"]
+    command = [sys.executable, "-m", "toolbox.drift", str(folder / "a.csv"), str(folder / "b.csv"), "--json", *options]
     return _last_json([sys.executable, "-c", watcher, *command])
 
 
@@ -115,6 +115,7 @@ def main() -> int:
             "bare scipy (KS, Wasserstein)": lambda: measure(Path(sys.executable), SCIPY, folder),
             "toolbox.drift, arrays": lambda: measure(Path(sys.executable), TOOLBOX, folder),
             "python -m toolbox.drift, CSV": lambda: measure_command(folder),
+            "the same, with its report": lambda: measure_command(folder, "--html", str(folder / "toolbox.html")),
             "evidently, report": lambda: measure(ORACLE, EVIDENTLY, folder),
         }
         found = {}
@@ -130,8 +131,8 @@ def main() -> int:
                 f"{one['peak_bytes'] / 1e6:.0f} | {one['memory_ratio']:.1f} |",
                 flush=True,
             )
-        page = (folder / "evidently.html").stat().st_size
-    print(f"\nevidently's page: {page / 1e6:.1f} MB")
+        pages = [(folder / f"{name}.html").stat().st_size for name in ("toolbox", "evidently")]
+    print(f"\nthe report: {pages[0] / 1e6:.2f} MB, evidently's: {pages[1] / 1e6:.1f} MB")
     command = found["python -m toolbox.drift, CSV"]
     missed = [
         f"{name} {command[key]:.2f}, allowed {most}"

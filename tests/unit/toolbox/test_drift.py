@@ -228,3 +228,14 @@ def test_random_halves_of_the_same_data_hardly_ever_alarm() -> None:
         halves = [pa.table({f"f{n}": pool[part, n] for n in range(20)}) for part in np.split(order, 2)]
         alarms += drift.compare(*halves).verdict != "none"
     assert alarms <= 3
+
+
+def test_every_test_of_every_column_is_accounted_for() -> None:
+    """One column: its distribution, and whether it stands still. Gaps are a third test, where there are any."""
+    random = np.random.default_rng(5)
+    before, now = random.normal(size=N), random.normal(0.09, size=N)
+    one = feature(drift.compare(pa.table({"f": before}), pa.table({"f": now})), "f")
+    assert one.p_adjusted == pytest.approx(2 * (one.p or 0))
+    gaps = pa.array(np.where(np.arange(N) < 3, np.nan, now), from_pandas=True)
+    one = feature(drift.compare(pa.table({"f": before}), pa.table({"f": gaps})), "f")
+    assert one.p_adjusted == pytest.approx(3 * (one.p or 0))
