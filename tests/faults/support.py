@@ -261,11 +261,16 @@ class Faults:
         return [pid for pid in found if all(word in processes.command_line(pid) for word in words)]
 
     def end_standby(self) -> None:
-        """Kill whoever stands by for runs or makes others stand by: the next run finds nobody."""
-        for pid in self.standby():
+        """Kill whoever stands by for runs or makes others stand by, but none that has a run: the next finds nobody."""
+        for pid in set(self.standby()) - self._at_work():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not self.standby())
+        eventually(lambda: not set(self.standby()) - self._at_work())
+
+    def _at_work(self) -> set[int]:
+        """Ids of the processes that carry runs out, or did until they were killed."""
+        found = (json.loads(file.read_text()) for file in (self.twinops / "runs").glob("*/status.json"))
+        return {status["pid"] for status in found if status["state"] == runs.RUNNING}
 
     def standby(self) -> list[int]:
         """Ids of the keeper and the runners that it has forked, also of those that are at work."""
