@@ -121,6 +121,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return paths
 
 
+@pytest.mark.fault("device that was off during a rollout", "pulls what it missed")
 def test_a_device_that_was_off_catches_up(field: Field) -> None:
     field.complete(field.publisher.publish("v2", OTHER))
     assert field.pull() == ("installed", "v2 runs")
@@ -170,6 +171,7 @@ def test_what_a_rollout_pushed_is_newer_than_what_is_current(field: Field) -> No
     assert field.runs == "v3"
 
 
+@pytest.mark.fault("release that a gate blocked", "is never pulled")
 def test_a_blocked_release_is_never_pulled(field: Field) -> None:
     """v3 was stopped by its gate and taken back from this device; the environment runs v2 as before."""
     v2, v3 = field.publisher.publish("v2", OTHER), field.publisher.publish("v3", CHANGED)
@@ -223,6 +225,7 @@ def test_while_a_push_has_the_device_a_pull_does_nothing(field: Field) -> None:
     assert field.runs == "v1"
 
 
+@pytest.mark.fault("push and pull at once", "one of them, no mixture")
 def test_push_and_pull_at_once_end_with_one_of_them_and_no_mixture(field: Field) -> None:
     """Both want v2; whoever comes second finds it done, or does nothing."""
     v2 = field.publisher.publish("v2", OTHER)
@@ -298,6 +301,7 @@ def test_expired_metadata(field: Field) -> None:
     assert "is expired; this device's clock says" in why
 
 
+@pytest.mark.fault("attack: rollback", "refused: the device has seen newer metadata")
 def test_an_older_bucket_is_refused(field: Field, tmp_path: Path) -> None:
     field.upload()
     old = {path: path.read_bytes() for path in (field.publisher.folder / "metadata").iterdir()}
@@ -341,6 +345,7 @@ def test_killed_at_file_operations(field: Field, monkeypatch: pytest.MonkeyPatch
         assert field.runs == "v2", killer.names[-1]
 
 
+@pytest.mark.fault("SIGKILL of a pull", "the next one goes on")
 def test_a_real_sigkill_of_the_program_on_the_device(field: Field) -> None:
     field.complete(field.publisher.publish("v2", OTHER))
     control = field.world.root / "venv/bin/supervisorctl"

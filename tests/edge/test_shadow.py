@@ -126,7 +126,8 @@ def test_a_challenger_that_dies_at_work(
 def test_a_challenger_ends_with_its_champion(device: Device) -> None:
     shadowed(device, hanging_on_real_records(), stall_s=60)
     device.start()
-    wait_until(lambda: shadow(device).get("skipped", 0) > 100 and children(device), 60)
+    started = wait_until(lambda: (found := shadow(device)).get("status") == "ok" and found, 60)
+    wait_until(lambda: shadow(device)["skipped"] > started["skipped"] + 100, 60)  # it is at work on its first batch
     (child,) = children(device)
     device.kill()
     wait_until(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text(), 10)
