@@ -1,6 +1,6 @@
 """What a device reads from the bucket for models: the same repository that it is pushed pieces of.
 
-The only place where code on a device meets AWS besides the service's uploads (docs/adr/0009). Nothing that is read
+The only place where code on a device meets AWS besides the service's uploads (docs/adr/0010). Nothing that is read
 here is believed: python-tuf, or a digest that it vouches for, comes after it.
 """
 
