@@ -120,7 +120,7 @@ def main() -> int:
     print(f"\n| records | {' | '.join(f'{shift:g} std' for shift in SHIFTS)} |\n|{'---|' * (len(SHIFTS) + 1)}")
     power = {}
     for rows in ROWS:
-        power[rows] = [detected(rows, shift, max(20, options.repetitions // 6)) for shift in SHIFTS]
+        power[rows] = [detected(rows, shift, max(25, options.repetitions // 12)) for shift in SHIFTS]
         print(f"| {rows:,} | {' | '.join(f'{share:.0%}' for share in power[rows])} |", flush=True)
     IMAGES.mkdir(exist_ok=True)
     for name, svg in (("drift-false-alarms", plot_false_alarms(alarms)), ("drift-power", plot_power(power))):
