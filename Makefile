@@ -20,7 +20,7 @@ LINTED_PYTHON := module_utils library dispatch workflows edge sandbox plugins te
 NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: test-faults faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-mlops oracle drift-power lock
+.PHONY: test-faults test-systemd faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-mlops oracle drift-power lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ test-faults: setup-dev ## kill a creation of the cloud at 20 random points; abou
 
 faults: setup-dev ## break dispatch and releases in every way we can think of, and print what came of each; fifteen minutes
 	@python -m pytest -m "faults or fault" tests/faults tests/edge
+
+test-systemd: setup-dev ## the roles of the devices on a Debian with a real systemd; root, and what docs/edge.md says
+	@python -m pytest -m systemd tests/systemd
 
 bench: setup-dev ## where the time, the AWS calls and the bytes of the demo go
 	@python tests/bench/demo.py

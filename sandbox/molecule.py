@@ -98,7 +98,7 @@ def _environment() -> dict[str, str]:
         "SANDBOX_HOME": str(home),
         "SANDBOX_PORT": str(port),
         "SANDBOX_NETWORK": f"127.{30 + port % 200}.{port // 200 % 250}.0",
-        "SANDBOX_DEVICES": "1",
+        "SANDBOX_DEVICES": "3",  # one for each wave
     }
 
 
