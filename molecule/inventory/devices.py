@@ -29,8 +29,8 @@ def inventory(settings: Settings) -> dict[str, Any]:
         "staging_devices": {"hosts": names},
         "devices": {"children": ["staging_devices"]},
         **{wave: {"hosts": members} for wave, members in waves(names).items()},
-        "edge_rolling": {},
-        "edge_returning": {},
+        "edge_rolling": {"hosts": []},
+        "edge_returning": {"hosts": []},
     }
 
 
