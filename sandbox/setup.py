@@ -3,7 +3,7 @@
     python3 -m sandbox.setup          what the demo needs
     python3 -m sandbox.setup --dev    that, and what tests and linters need
     python3 -m sandbox.setup --peer   what the demo needs, and the collections that `make bench-cloud` compares with
-    python3 -m sandbox.setup --oracle what tests need, and evidently, with which `make oracle` and `make bench-mlops` compare
+    python3 -m sandbox.setup --oracle what tests need, and evidently, with which `make bench-mlops` compares
     python3 -m sandbox.setup --old-jupyter   what the demo needs, and jupyter-server 1, with which tests are run as well
 
 Each environment is keyed by the digest of its lock file and marked complete by a file that is written last, so an

@@ -2,7 +2,7 @@
 
 A model has a log of events in S3, ``<prefix><model>/<number>.json``. Each event is one object that has the aliases as
 they are after it, written with ``If-None-Match``: it happens as a whole or not at all, two writers cannot both write
-the next one, and nothing is ever changed or removed. docs/adr/0015-model-registry.md says why not SageMaker's.
+the next one, and nothing is ever changed or removed. docs/adr/0012-model-registry.md says why not SageMaker's.
 """
 
 from __future__ import annotations

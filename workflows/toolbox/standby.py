@@ -1,7 +1,7 @@
 """Keeps a runner standing by: ``python -m toolbox.standby``, by ``bin/prepare`` and by a run that found none.
 
 A run is acknowledged when its runner has taken it, and a Python that has to load botocore first needs a third of a
-second for that (docs/adr/0008-runners-stand-by.md). Here one process, the *keeper*, has loaded everything. It forks a
+second for that (docs/adr/0009-runners-stand-by.md). Here one process, the *keeper*, has loaded everything. It forks a
 runner, which makes its clients and waits; when ``bin/run-once`` asks for a run (:mod:`toolbox.runner.handover`), the
 keeper passes the request on to it, and forks the next. A runner carries out one run, as ``python -m toolbox.run_once``
 does, with the environment of who asked for it, and ends.

@@ -1,5 +1,5 @@
 """What starts workflow runs: a rule for events and times in UTC, a schedule for times in a zone of its own, and the
-functions that serve all workflows. See docs/adr/0012.
+functions that serve all workflows. See docs/adr/0011.
 """
 
 from __future__ import annotations
