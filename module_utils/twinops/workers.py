@@ -29,8 +29,12 @@ def uninterrupted() -> Iterator[None]:
     A worker prints through a queue. Were it ended while it holds the queue's lock, nobody could give the lock back, and
     ansible-playbook would wait for it for ever.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    came: list[int] = []
+    before = {each: signal.signal(each, lambda number, frame: came.append(number)) for each in STOPPING}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)

@@ -41,7 +41,9 @@ def drain(device: Device, s3: S3) -> list[dict[str, Any]]:
     """Stop deciding, wait until everything is uploaded, and return what the bucket has."""
     device.configure(sensor={"rate_hz": 1e-9})
     device.start(AWS_ENDPOINT_URL=s3.url)
-    wait_until(lambda: (h := device.health()).get("status") == "ok" and h["last_upload_at"] and not h["upload_error"])
+    wait_until(
+        lambda: (h := device.health()).get("status") == "ok" and not h["upload_error"], 20, "a service that is ok"
+    )
     wait_until(lambda: empty(device), 60, "an empty spool")
     device.kill()
     return uploaded(s3.objects())

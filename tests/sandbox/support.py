@@ -75,18 +75,22 @@ class OwnSandbox:
 
 def run_program(*argv: str, environment: Mapping[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
     """Run a program in the clone to its end; everything that it printed is in ``stdout``."""
-    return subprocess.run(
-        argv,
-        cwd=CLONE,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=timeout_s,
-        check=False,
-    )
+    try:
+        return subprocess.run(
+            argv,
+            cwd=CLONE,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        printed = (error.stdout or b"").decode(errors="replace")
+        raise AssertionError(f"{' '.join(argv)}: no end within {timeout_s:.0f} s\n{printed[-6000:]}") from error
 
 
 def policy(*statements: dict[str, Any]) -> str:

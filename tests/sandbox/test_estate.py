@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sandbox import demo
 from sandbox.estate import NAMES
 from tests.sandbox.support import eventually
 
@@ -117,7 +118,7 @@ def test_the_devices_are_shown_with_what_the_ledger_knows_of_one_that_is_off(
 
 def test_second_demo_changes_nothing(estate: Demonstration) -> None:
     outcomes = re.findall(r"^      (.*) \([\d.]+ s\)$", estate.second.output, re.MULTILINE)
-    assert len(outcomes) == 6
+    assert len(outcomes) == len(demo.STEPS)
     assert [outcome for outcome in outcomes[:-1] if not outcome.startswith("nothing to change")] == []
 
 
