@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from sandbox.ports import free_port
+from tests.edge.release_world import Publisher, World
 
 CLONE = Path(__file__).resolve().parents[2]
 PROCESS = CLONE / "edge/process"
@@ -219,3 +220,14 @@ def short_tmp() -> Iterator[Path]:
     """A temporary folder with a path short enough for supervisord's socket."""
     with tempfile.TemporaryDirectory(prefix="tw-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A device that runs v1, to which v2 is about to be pushed."""
+    publisher = Publisher(tmp_path)
+    first = publisher.publish("v1")
+    world = World(tmp_path / "device", publisher)
+    world.install(first)
+    yield world
+    world.close()

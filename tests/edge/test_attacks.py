@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,17 +31,6 @@ from twinops.publishing.repository import Repository
 from tests.edge.conftest import AWS
 from tests.edge.release_world import CLONE, ENV, Publisher, World
 from tests.edge.test_release_trust import incoming, push, refused
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """A device that runs v1, to which v2 is about to be pushed."""
-    publisher = Publisher(tmp_path)
-    first = publisher.publish("v1")
-    world = World(tmp_path / "device", publisher)
-    world.install(first)
-    yield world
-    world.close()
 
 
 class Clock:

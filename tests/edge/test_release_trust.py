@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,6 @@ from twinops.edge.install import InstallError
 from twinops.errors import TwinopsError
 
 from tests.edge.release_world import ENV, SETTINGS, Publisher, World, expired
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """A device that runs v1, to which v2 is about to be pushed."""
-    publisher = Publisher(tmp_path)
-    first = publisher.publish("v1")
-    world = World(tmp_path / "device", publisher)
-    world.install(first)
-    yield world
-    world.close()
 
 
 def push(world: World, wanted: dict[str, Any]) -> Callable[[], None]:
