@@ -16,7 +16,7 @@ description:
   - A release that needs the signature of a key that is not here is left in the bucket as a proposal, and the task fails
     saying whose signature it lacks; C(playbooks/sign.yml) gives it, and the next run publishes.
   - In check mode nothing is built, signed or written; a release that is not published yet has no digest then.
-extends_documentation_fragment: [aws]
+extends_documentation_fragment: [aws, signing]
 options:
   release:
     description: The version, the name of a file in C(edge/releases).
@@ -33,24 +33,13 @@ options:
     description: The clone of the twinops repository.
     type: path
     required: true
-  repository:
-    description: Folder for the copy of the TUF repository, from which devices are served.
-    type: path
-    required: true
   build_cache:
     description: Folder for trained models and bundles; by default C(build) in the clone.
     type: path
-  keys:
-    description: Folder with the signing keys, C(<name>.pem) and C(<name>.pub).
-    type: path
-    required: true
   development_keys:
     description: Make missing keys for a new repository. Only for the sandbox, because all keys then lie on one disk.
     type: bool
     default: false
-  public_keys:
-    description: Folder with the public keys of everybody, C(<name>.pub); by default I(keys).
-    type: path
   signature_threshold:
     description: How many keys of the environment must sign a release.
     type: int
@@ -64,9 +53,6 @@ options:
     description: Let a published version change with the work tree, committed or not. Only for the sandbox.
     type: bool
     default: false
-  bucket:
-    description: The bucket for models; by default the one of the environment in the caller's account.
-    type: str
 author: twinops contributors
 """
 
@@ -134,22 +120,20 @@ from ansible.module_utils.twinops.aws import session
 from ansible.module_utils.twinops.aws.release_bundle import CURRENT, PUBLISHED, Options, reconcile
 from ansible.module_utils.twinops.aws.releases import Bucket
 from ansible.module_utils.twinops.errors import TwinopsError
-from ansible.module_utils.twinops.publishing.keys import KeyRing, key_plan
+from ansible.module_utils.twinops.publishing.keys import key_plan
+from ansible.module_utils.twinops.publishing.options import SIGNING, key_ring
 
 SPEC = {
     "env": {"type": "str", "required": True},
     "release": {"type": "str", "required": True},
     "state": {"type": "str", "choices": [PUBLISHED, CURRENT], "default": PUBLISHED},
     "project": {"type": "path", "required": True},
-    "repository": {"type": "path", "required": True},
     "build_cache": {"type": "path"},
-    "keys": {"type": "path", "required": True, "no_log": False},
     "development_keys": {"type": "bool", "default": False, "no_log": False},
-    "public_keys": {"type": "path", "no_log": False},
     "signature_threshold": {"type": "int", "default": 1},
     "key_roles": {"type": "dict", "no_log": False},
     "rebuild": {"type": "bool", "default": False},
-    "bucket": {"type": "str"},
+    **SIGNING,
     **ACCESS,
 }
 
@@ -177,7 +161,7 @@ def run(params: dict, apply: bool) -> dict:
         clone=clone,
         repository=Path(params["repository"]).resolve(),
         build_cache=Path(params["build_cache"] or clone / "build").resolve(),
-        keys=KeyRing(Path(params["keys"]).resolve(), Path(params["public_keys"] or params["keys"]).resolve()),
+        keys=key_ring(params),
         key_plan=key_plan(params["env"], params["signature_threshold"], params["key_roles"]),
         development_keys=params["development_keys"],
         rebuild=params["rebuild"],

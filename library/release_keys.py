@@ -15,20 +15,13 @@ description:
   - Signs with the private keys that are here. What then lacks signatures waits in the bucket for
     M(release_signature) on other hosts; the next run of this module publishes it. Devices see all of it or nothing.
   - In check mode nothing is made, signed or written.
-extends_documentation_fragment: [aws]
+extends_documentation_fragment: [aws, signing]
 options:
   make:
     description: Names of keys to make on this host.
     type: list
     elements: str
     default: []
-  keys:
-    description: Folder with the private keys of this host, C(<name>.pem).
-    type: path
-    required: true
-  public_keys:
-    description: Folder with the public keys of everybody, C(<name>.pub); by default I(keys).
-    type: path
   signature_threshold:
     description: How many keys of the environment must sign a release, where I(key_roles) does not say it.
     type: int
@@ -38,13 +31,6 @@ options:
       - Who may sign what; C(root), C(targets), C(release), C(current), C(snapshot), C(timestamp).
       - Each has C(keys), a list of names, and C(threshold). A role that is left out has the keys of docs/keys.md.
     type: dict
-  repository:
-    description: Folder for the copy of the TUF repository on this host.
-    type: path
-    required: true
-  bucket:
-    description: The bucket for models; by default the one of the environment in the caller's account.
-    type: str
   folder:
     description: A copy of C(tuf/) to work on instead of the bucket, for a host without a network.
     type: path
@@ -104,24 +90,21 @@ from ansible.module_utils.twinops.access import ACCESS, access
 from ansible.module_utils.twinops.aws.release_keys import open_store, reconcile_keys, summary
 from ansible.module_utils.twinops.errors import TwinopsError
 from ansible.module_utils.twinops.publishing.keys import NAME, KeyRing, key_plan
+from ansible.module_utils.twinops.publishing.options import SIGNING, key_ring
 
 SPEC = {
     "env": {"type": "str", "required": True},
     "make": {"type": "list", "elements": "str", "default": []},
-    "keys": {"type": "path", "required": True, "no_log": False},
-    "public_keys": {"type": "path", "no_log": False},
     "signature_threshold": {"type": "int", "default": 1},
     "key_roles": {"type": "dict", "no_log": False},
-    "repository": {"type": "path", "required": True},
-    "bucket": {"type": "str"},
     "folder": {"type": "path"},
+    **SIGNING,
     **ACCESS,
 }
 
 
 def run(params: dict, apply: bool) -> dict:
-    private = Path(params["keys"]).resolve()
-    keys = KeyRing(private, Path(params["public_keys"] or params["keys"]).resolve())
+    keys = key_ring(params)
     if params["make"]:
         return make(keys, params["make"], apply)
     plan = key_plan(params["env"], params["signature_threshold"], params["key_roles"])

@@ -13,7 +13,7 @@ description:
     keys that are added or revoked. Only verified bytes are shown. Changes nothing.
   - With I(sign), signs exactly what was shown, with every key on this host that may, and puts the signatures back.
   - Where the online keys are as well, what is complete is published; else a later run of the pipeline does it.
-extends_documentation_fragment: [aws]
+extends_documentation_fragment: [aws, signing]
 options:
   sign:
     description: The digest that was shown. Anything else is refused, so nothing is signed that was not looked at.
@@ -21,20 +21,6 @@ options:
   evaluation:
     description: An C(evaluation.json) to show the verdict of; refused if it is about another model.
     type: path
-  keys:
-    description: Folder with the private keys of this host, C(<name>.pem).
-    type: path
-    required: true
-  public_keys:
-    description: Folder with the pinned root of trust, C(root.json); by default I(keys).
-    type: path
-  repository:
-    description: Folder for the copy of the TUF repository on this host.
-    type: path
-    required: true
-  bucket:
-    description: The bucket for models; by default the one of the environment in the caller's account.
-    type: str
   folder:
     description: A copy of C(tuf/) to work on instead of the bucket, for a host without a network.
     type: path
@@ -76,17 +62,15 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.twinops.access import ACCESS, access
 from ansible.module_utils.twinops.aws import release_keys
 from ansible.module_utils.twinops.errors import TwinopsError
-from ansible.module_utils.twinops.publishing.keys import KeyRing, key_plan
+from ansible.module_utils.twinops.publishing.keys import key_plan
+from ansible.module_utils.twinops.publishing.options import SIGNING, key_ring
 
 SPEC = {
     "env": {"type": "str", "required": True},
     "sign": {"type": "str"},
     "evaluation": {"type": "path"},
-    "keys": {"type": "path", "required": True, "no_log": False},
-    "public_keys": {"type": "path", "no_log": False},
-    "repository": {"type": "path", "required": True},
-    "bucket": {"type": "str"},
     "folder": {"type": "path"},
+    **SIGNING,
     **ACCESS,
 }
 
@@ -99,7 +83,7 @@ def read_evaluation(path: str) -> dict:
 
 
 def run(params: dict, apply: bool) -> dict:
-    keys = KeyRing(Path(params["keys"]).resolve(), Path(params["public_keys"] or params["keys"]).resolve())
+    keys = key_ring(params)
     store = release_keys.open_store(
         params["env"],
         keys,
