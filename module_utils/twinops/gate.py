@@ -7,7 +7,7 @@ the alarms of all devices that run the new release are pooled. Few samples are *
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from statistics import NormalDist
 from typing import Any
@@ -283,7 +283,11 @@ def name_some(devices: Sequence[str], limit: int = 3) -> str:
 
 
 def fisher_exact(hits: int, draws: int, other_hits: int, other_draws: int) -> float:
-    """Two-sided p-value of Fisher's exact test: how likely a table as unlikely as this one is, if nothing differs."""
+    """Two-sided p-value of Fisher's exact test: how likely a table as unlikely as this one is, if nothing differs.
+
+    A fleet that has run for a day has thousands of millions of records, so not every table is looked at: they get ever
+    less likely away from the likeliest one, and on each side only those that count are summed.
+    """
     total_hits = hits + other_hits
     lowest, highest = max(0, total_hits - other_draws), min(draws, total_hits)
     whole = _log_choose(draws + other_draws, total_hits)
@@ -292,8 +296,27 @@ def fisher_exact(hits: int, draws: int, other_hits: int, other_draws: int) -> fl
         return _log_choose(draws, count) + _log_choose(other_draws, total_hits - count) - whole
 
     limit = log_probability(hits) + 1e-7  # equally likely tables differ in their last bits
-    likely = (log_probability(count) for count in range(lowest, highest + 1))
-    return min(1.0, math.fsum(math.exp(value) for value in likely if value <= limit))
+    likeliest = (draws + 1) * (total_hits + 1) // (draws + other_draws + 2)
+    sides = (range(likeliest, lowest - 1, -1), range(likeliest + 1, highest + 1))
+    return min(1.0, math.fsum(_tail(side, log_probability, limit) for side in sides))
+
+
+def _tail(side: range, log_probability: Callable[[int], float], limit: float) -> float:
+    """The sum of the probabilities on ``side``, which fall along it, from the first that is at most ``limit`` (log)."""
+    first, last = 0, len(side)
+    while first < last:
+        middle = (first + last) // 2
+        if log_probability(side[middle]) <= limit:
+            last = middle
+        else:
+            first = middle + 1
+    total = 0.0
+    for count in side[first:]:
+        term = math.exp(log_probability(count))
+        total += term
+        if term <= total * 1e-17:
+            break
+    return total
 
 
 def _log_choose(total: int, chosen: int) -> float:

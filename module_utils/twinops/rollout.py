@@ -99,7 +99,8 @@ def make_plan(
             "or insist with -e edge_retry_blocked=true"
         )
     is_trial = release_digest is None or current is None or current["manifest_sha256"] != release_digest
-    concerned = {wave: tuple(d for d in waves.get(wave, ()) if is_trial or d in due) for wave in WAVES}
+    wanted = frozenset(everyone if is_trial else due)
+    concerned = {wave: tuple(device for device in waves.get(wave, ()) if device in wanted) for wave in WAVES}
     return Plan(
         rollout_id=running["rollout_id"] if running else new_rollout_id(release, now),
         is_resumed=running is not None,
