@@ -2,7 +2,7 @@
 
 ministack mixes all series of a metric and all periods, ignores missing data and looks only when data comes: a dead-man
 alarm would never fire. Composite alarms are its own; they follow the alarms of their rule. Actions go to a topic only
-if its policy, and its key's, let CloudWatch publish.
+if its policy, and its key's, let CloudWatch publish. Every change of state is an event on the default bus as well.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import defaultdict
 from datetime import datetime, timezone
 from typing import Any
 
-from ministack.services import cloudwatch, sqs
+from ministack.services import cloudwatch, eventbridge, sqs
 
 from sandbox.emulator import topic_policies
 
@@ -50,6 +50,7 @@ class Alarms:
         self._dispatch = cloudwatch._dispatch_alarm_actions
         self._dimensions = cloudwatch._dims_from_list
         self._queue_lengths: dict[str, tuple[float, int]] = {}  # queue -> when last measured, and its length
+        self._told: dict[str, dict[str, str]] = {}  # alarm -> the state that its last event told of
 
     def install(self) -> None:
         cloudwatch._evaluate_alarm = evaluate
@@ -86,6 +87,38 @@ class Alarms:
             if topic_policies.may_publish(action, "cloudwatch.amazonaws.com", alarm["AlarmArn"])
         ]
         self._dispatch({**alarm, actions[new]: allowed}, old, new, reason)
+        self.put_event(alarm, old, new, reason)
+
+    def put_event(self, alarm: dict[str, Any], old: str, new: str, reason: str) -> None:
+        """Tell the default bus, as CloudWatch does of every alarm, whether or not its actions are enabled.
+
+        https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch-and-eventbridge.html
+        """
+        arn = alarm["AlarmArn"]
+        timestamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "+0000"
+        state = {"value": new, "reason": reason, "timestamp": timestamp}
+        if alarm.get("StateReasonData"):
+            state["reasonData"] = alarm["StateReasonData"]
+        detail = {
+            "alarmName": alarm["AlarmName"],
+            "configuration": _configuration(alarm),
+            "previousState": self._told.get(arn, {"value": old}),
+            "state": state,
+        }
+        self._told[arn] = state
+        eventbridge._put_events(
+            {
+                "Entries": [
+                    {
+                        "Source": "aws.cloudwatch",
+                        "DetailType": "CloudWatch Alarm State Change",
+                        "Detail": json.dumps(detail),
+                        "Resources": [arn],
+                    }
+                ]
+            },
+            allow_aws_source=True,
+        )
 
     def measure_queues(self) -> None:
         """The length of each queue as a metric, once a minute and when it changes."""
@@ -99,6 +132,21 @@ class Alarms:
                 cloudwatch.record_metric(
                     "AWS/SQS", "ApproximateNumberOfMessagesVisible", visible, "Count", {"QueueName": name}
                 )
+
+
+def _configuration(alarm: dict[str, Any]) -> dict[str, Any]:
+    """What an event says of an alarm: its metric, or the rule of a composite one."""
+    description = {"description": alarm["AlarmDescription"]} if alarm.get("AlarmDescription") else {}
+    if not alarm.get("MetricName"):
+        return {"alarmRule": alarm.get("AlarmRule", ""), **description}
+    metric = {
+        "namespace": alarm["Namespace"],
+        "name": alarm["MetricName"],
+        "dimensions": {one["Name"]: one["Value"] for one in alarm.get("Dimensions") or []},
+    }
+    statistic = alarm.get("ExtendedStatistic") or alarm.get("Statistic") or "Average"
+    measured = {"metric": metric, "period": alarm["Period"], "stat": statistic}
+    return {"metrics": [{"id": "m1", "metricStat": measured, "returnData": True}], **description}
 
 
 def evaluate(alarm: dict[str, Any]) -> None:

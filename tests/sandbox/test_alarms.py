@@ -308,6 +308,39 @@ def test_a_rule_needs_the_topics_policy(aws: Aws, allowed: bool) -> None:
     assert read() == ([{"n": 1}] if allowed else [])
 
 
+def test_a_change_of_state_is_an_event(aws: Aws) -> None:
+    """Its form: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch-and-eventbridge.html."""
+    topic, read = listened_topic(aws)
+    name = new()
+    pattern = {
+        "source": ["aws.cloudwatch"],
+        "detail-type": ["CloudWatch Alarm State Change"],
+        "detail": {"alarmName": [name], "state": {"value": ["ALARM"]}},
+    }
+    rule_arn = aws("events").put_rule(Name=name, EventPattern=json.dumps(pattern))["RuleArn"]
+    aws("events").put_targets(Rule=name, Targets=[{"Id": "1", "Arn": topic}])
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sns:Publish",
+        "Resource": topic,
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
+    }
+    aws("sns").set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=policy(statement))
+    put_alarm(aws, name, AlarmDescription="d")
+    assert settled(aws, name) == "OK", "and nobody asked for that event"
+    put_data(aws, name, (0, 1.0))
+    assert settled(aws, name) == "ALARM"
+    (event,) = read()
+    assert event["resources"] == [alarm(aws, name)["AlarmArn"]]
+    detail = event["detail"]
+    assert (detail["previousState"]["value"], detail["state"]["value"]) == ("OK", "ALARM")
+    assert detail["state"]["reason"].startswith("Threshold Crossed")
+    assert detail["configuration"]["description"] == "d"
+    (metric,) = detail["configuration"]["metrics"]
+    assert metric["metricStat"]["metric"] == {"namespace": "twinops/test", "name": name, "dimensions": {}}
+
+
 # ---- metrics of services, dashboards
 
 

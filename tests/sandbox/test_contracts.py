@@ -110,6 +110,7 @@ FUNCTIONS: dict[str, dict[str, list[str]]] = {
         "_invoke_target": ["target", "event", "rule", "view"],
         "_dispatch_to_lambda": ["arn", "payload"],
         "_dispatch_to_sns": ["arn", "payload"],
+        "_put_events": ["data", "allow_aws_source"],
         "_delete_rule": ["data"],
         "_rule_key": ["rule_name", "bus_name"],
         "_parse_rate_seconds": ["expr"],
