@@ -1,4 +1,4 @@
-"""The sandbox's commands: ``python -m sandbox up|down|status|clean|device|jupyter``.
+"""The sandbox's commands: ``python -m sandbox up|down|status|clean|device|plant|jupyter``.
 
 Exit codes: 0 done, 1 it could not be done (the message says why), 2 a setting or an argument is wrong.
 """
@@ -15,9 +15,11 @@ from dataclasses import asdict
 from typing import Any
 
 from sandbox import devices as fleet
-from sandbox import lifecycle, report
+from sandbox import lifecycle, plant_faults, report
 from sandbox.devices import Device, DeviceError
 from sandbox.lifecycle import Outcome, SandboxError
+from sandbox.plant_faults import Fault, FaultError
+from sandbox.plant_tables import FEATURES, Tables
 from sandbox.settings import DEVICES_MAX, Settings, SettingsError, device_count, device_names, load
 
 Command = Callable[[Settings, argparse.Namespace], int]
@@ -31,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     except SettingsError as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 2
-    except (SandboxError, DeviceError) as error:
+    except (SandboxError, DeviceError, FaultError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
@@ -59,7 +61,25 @@ def _parser() -> argparse.ArgumentParser:
     device.add_argument("power", choices=("on", "off"))
     device.add_argument("name", help="device-001 ...")
     device.set_defaults(run=_device)
+    _add_plant(commands.add_parser("plant", help="make a sensor of a device fail, or repair all of its sensors"))
     return parser
+
+
+def _add_plant(plant: argparse.ArgumentParser) -> None:
+    actions = plant.add_subparsers(required=True, metavar="action")
+    drift = actions.add_parser("drift", help="make one sensor fail from now on; faults of a device add up")
+    drift.add_argument("device", help="device-001 ...")
+    drift.add_argument("--feature", required=True, choices=FEATURES)
+    how = drift.add_mutually_exclusive_group(required=True)
+    how.add_argument("--shift", type=float, metavar="STD", help="it reads so many standard deviations more")
+    how.add_argument("--factor", type=float, help="it reads in another unit: value times FACTOR, plus --offset")
+    how.add_argument("--stuck", action="store_true", help="it reads the median for ever")
+    how.add_argument("--missing", type=float, metavar="SHARE", help="this share of its readings is not there")
+    drift.add_argument("--offset", type=float, default=0.0, help="of the other unit (default 0)")
+    drift.set_defaults(run=_plant_drift)
+    repair = actions.add_parser("repair", help="let all sensors of a device read what is there")
+    repair.add_argument("device", help="device-001 ...")
+    repair.set_defaults(run=_plant_repair)
 
 
 def _up(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -107,13 +127,16 @@ def _jupyter(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _device(settings: Settings, arguments: argparse.Namespace) -> int:
+def _named(settings: Settings, name: str) -> Device:
     names = device_names(device_count(settings))
-    if arguments.name not in names:
+    if name not in names:
         expected = f"expected one of {names[0]}–{names[-1]} (at most {DEVICES_MAX})"
-        print(f"sandbox: device: {expected}, got {arguments.name!r}", file=sys.stderr)
-        return 2
-    device = Device(settings, names.index(arguments.name) + 1)
+        raise SettingsError(f"device: {expected}, got {name!r}")
+    return Device(settings, names.index(name) + 1)
+
+
+def _device(settings: Settings, arguments: argparse.Namespace) -> int:
+    device = _named(settings, arguments.name)
     if arguments.power == "off":
         print(f"{device.name}: off, {fleet.power_off(device)} processes ended")
     elif lifecycle.running(settings) is None:
@@ -121,6 +144,37 @@ def _device(settings: Settings, arguments: argparse.Namespace) -> int:
     else:
         print(f"{device.name}: {'on' if fleet.power_on([device]) else 'was on already'}")
     return 0
+
+
+def _plant_drift(settings: Settings, arguments: argparse.Namespace) -> int:
+    device = _named(settings, arguments.device)
+    fault = _fault(arguments)
+    changed = plant_faults.break_sensor(_plant_tables(settings), device, fault)
+    print(f"{device.name}: {fault}; {changed} of its records read differently from now on")
+    return 0
+
+
+def _fault(arguments: argparse.Namespace) -> Fault:
+    if arguments.stuck:
+        return Fault(arguments.feature, "stuck")
+    if arguments.shift is not None:
+        return Fault(arguments.feature, "shift", arguments.shift)
+    if arguments.missing is not None:
+        return Fault(arguments.feature, "missing", arguments.missing)
+    return Fault(arguments.feature, "unit", arguments.factor, arguments.offset)
+
+
+def _plant_repair(settings: Settings, arguments: argparse.Namespace) -> int:
+    device = _named(settings, arguments.device)
+    changed = plant_faults.repair(_plant_tables(settings), device)
+    print(f"{device.name}: its sensors are fine; {changed} of its records read differently from now on")
+    return 0
+
+
+def _plant_tables(settings: Settings) -> Tables:
+    if lifecycle.running(settings) is None:
+        raise SandboxError("the sandbox is not running; run: make up")
+    return Tables(settings)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 The records are NASA's Shuttle sensor readings as ``river`` ships them. Rows with ``row % 5 in (3, 4)`` are the *field*:
 what the devices' sensors read, each device in an order of its own. The rest is the training data. What an inspector
-later finds out about the field's records is the table ``labels`` in Redshift.
+later finds out about the field's records is the table ``labels`` in Redshift, what the sensors read is ``readings``
+(:mod:`sandbox.plant_tables`). Sensors fail by :mod:`sandbox.plant_faults`.
 """
 
 from __future__ import annotations
@@ -13,27 +14,17 @@ import gzip
 import importlib.util
 import json
 import random
-import secrets
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sandbox.account import session
+from sandbox.devices import Device
 from sandbox.lifecycle import all_devices
+from sandbox.plant_tables import ALWAYS, EVERY_DEVICE, FEATURES, Tables
 from sandbox.processes import write_atomically
-from sandbox.settings import REDSHIFT_CLUSTER, REDSHIFT_DATABASE, Settings, SettingsError, load
-
-FEATURES = tuple(f"f{number}" for number in range(1, 10))
-DATABASE_USER = "plant"
-# The Data API takes 100 KB a statement and 40 statements a batch; a row is at most 22 bytes long.
-ROWS_A_STATEMENT = 4000
-STATEMENT_TIMEOUT_S = 60
-CONFLICT = "write-write conflict"  # as DuckDB names it
-CONFLICTS_MAX = 20
+from sandbox.settings import Settings, SettingsError, load
 
 
 @dataclass(frozen=True)
@@ -77,6 +68,11 @@ def order(count: int, device_number: int) -> list[int]:
     return positions
 
 
+def feed_of(device: Device) -> Path:
+    """The file that is the device's sensors: ``record_id,f1 ... f9``."""
+    return device.root / "sensor/records.csv"
+
+
 def write_feeds(missing: list[tuple[int, Path]], records: list[Record]) -> None:
     """Write ``records.csv`` of each device in ``missing`` (number, path), in one step each."""
     lines = [f"{record.record_id},{','.join(map(str, record.features))}\n" for record in records]
@@ -85,95 +81,39 @@ def write_feeds(missing: list[tuple[int, Path]], records: list[Record]) -> None:
         write_atomically(path, header + "".join(lines[at] for at in order(len(lines), number)))
 
 
-class Labels:
-    """The table ``labels`` in Redshift, through the Data API."""
-
-    def __init__(self, settings: Settings) -> None:
-        aws = session(settings)
-        self._redshift, self._data = aws.client("redshift"), aws.client("redshift-data")
-
-    def ensure_cluster(self) -> None:
-        """The plant's cluster exists before twinops does; it is not twinops' to create."""
-        try:
-            self._redshift.create_cluster(
-                ClusterIdentifier=REDSHIFT_CLUSTER,
-                DBName=REDSHIFT_DATABASE,
-                NodeType="ra3.large",
-                MasterUsername=DATABASE_USER,
-                MasterUserPassword=f"A1{secrets.token_hex(16)}",
-                ClusterType="single-node",
-            )
-        except self._redshift.exceptions.ClusterAlreadyExistsFault:
-            return
-
-    def count(self) -> int:
-        self._run(["create table if not exists labels(record_id varchar primary key, label integer)"])
-        statement = self._run(["select count(*) from labels"])
-        result = self._data.get_statement_result(Id=statement)
-        return int(result["Records"][0][0]["longValue"])
-
-    def load(self, records: list[Record]) -> None:
-        """Fill the empty table, in one transaction."""
-        rows = (f"('{record.record_id}',{record.label})" for record in records)
-        statements = []
-        while batch := list(islice(rows, ROWS_A_STATEMENT)):
-            statements.append(f"insert into labels values {','.join(batch)}")  # noqa: S608 (our own values)
-        self._run(statements)
-
-    def _run(self, statements: list[str]) -> str:
-        """Run statements (several: as one transaction) and wait; returns the id of the execution.
-
-        What another plant does at the same moment, one whose ``up`` was killed, is waited for.
-        """
-        for _ in range(CONFLICTS_MAX):
-            try:
-                return self._run_once(statements)
-            except RuntimeError as error:
-                if CONFLICT not in str(error):
-                    raise
-                time.sleep(0.5)
-        return self._run_once(statements)
-
-    def _run_once(self, statements: list[str]) -> str:
-        target = {"ClusterIdentifier": REDSHIFT_CLUSTER, "Database": REDSHIFT_DATABASE, "DbUser": DATABASE_USER}
-        if len(statements) == 1:
-            identifier = self._data.execute_statement(Sql=statements[0], **target)["Id"]
-        else:
-            identifier = self._data.batch_execute_statement(Sqls=statements, **target)["Id"]
-        deadline = time.monotonic() + STATEMENT_TIMEOUT_S
-        while (state := self._data.describe_statement(Id=identifier))["Status"] not in ("FINISHED", "FAILED"):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"Redshift: expected an answer within {STATEMENT_TIMEOUT_S} s: {statements[0][:80]}")
-            time.sleep(0.02)
-        if state["Status"] == "FAILED":
-            raise RuntimeError(f"Redshift: {state['Error']}: {statements[0][:80]}")
-        return str(identifier)
-
-
-def fill(labels: Labels, records: list[Record]) -> None:
+def fill(load_rows: Callable[[], None], count: Callable[[], int], expected: int) -> None:
+    """Load a table's rows, unless a plant that was killed has left a statement that does so meanwhile."""
     try:
-        labels.load(records)
+        load_rows()
     except RuntimeError:
-        # A plant that was killed leaves its statement running: it has filled the table meanwhile.
-        if labels.count() != len(records):
+        if count() != expected:
             raise
 
 
 def set_up(settings: Settings) -> dict[str, Any]:
-    """Write the missing feeds and load the labels where they are not complete. Run again it changes nothing."""
-    devices = all_devices(settings)
-    feeds = [(device.number, device.root / "sensor/records.csv") for device in devices]
-    missing = [(number, path) for number, path in feeds if not path.exists()]
-    labels = Labels(settings)
-    labels.ensure_cluster()
-    loaded = labels.count()
+    """Write the missing feeds and load the tables where they are not complete. Run again it changes nothing."""
+    missing = [device for device in all_devices(settings) if not feed_of(device).exists()]
+    tables = Tables(settings)
+    tables.ensure_cluster()
+    labels, readings = tables.count_labels(), tables.count_readings()
     records = list(field_records())
-    if not missing and loaded == len(records):
-        return {"changed": False, "records": len(records), "labels": loaded}
-    write_feeds(missing, records)
-    if loaded != len(records):
-        fill(labels, records)
-    return {"changed": True, "records": len(records), "labels": len(records)}
+    everything = len(records)
+    if not missing and labels == readings == everything:
+        return {"changed": False, "records": everything, "labels": labels}
+    if missing:
+        tables.forget_readings([device.name for device in missing])
+    write_feeds([(device.number, feed_of(device)) for device in missing], records)
+    if labels != everything:
+        found = [(record.record_id, record.label) for record in records]
+        fill(lambda: tables.load_labels(found), tables.count_labels, everything)
+    if readings != everything:
+        read = [(record.record_id, record.features) for record in records]
+        fill(
+            lambda: tables.load_readings(read, device=EVERY_DEVICE, since=ALWAYS),
+            tables.count_readings,
+            everything,
+        )
+    return {"changed": True, "records": everything, "labels": everything}
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,34 +45,45 @@ class CsvReplay:
 
     ``rate_hz`` 0 means as fast as they are read. A service that falls behind gets what it missed, as from a sensor with
     a buffer. The position is the byte offset of the next row; one that is not the start of a row (the file was
-    replaced) means the first row.
+    replaced) means the first row. A file that is replaced meanwhile is read from then on, as a sensor that changes is.
     """
 
     def __init__(self, path: Path, rate_hz: float, position: str | None) -> None:
         self._path, self._rate_hz = path, rate_hz
-        try:
-            self._file: BinaryIO = path.open("rb")
-        except OSError as error:
-            raise SensorError(f"{path}: {error.strerror}; expected the sensor's records") from error
-        self._first_row = len(self._file.readline())
-        if not self._file.readline():
-            self._file.close()
-            raise SensorError(f"{path}: expected rows of record_id,f1..f{FEATURES}, got none")
-        self._file.seek(self._start(position))
+        self._file, self._first_row = self._open(position)
         self._started_s = time.monotonic()
         self._read = 0
 
-    def _start(self, position: str | None) -> int:
-        if position is None or not position.isdigit() or int(position) <= self._first_row:
-            return self._first_row
-        self._file.seek(int(position) - 1)
-        return int(position) if self._file.read(1) == b"\n" else self._first_row
+    def _open(self, position: str | None) -> tuple[BinaryIO, int]:
+        """The file at the row that ``position`` says, and where its first row begins."""
+        try:
+            file = self._path.open("rb")
+        except OSError as error:
+            raise SensorError(f"{self._path}: {error.strerror}; expected the sensor's records") from error
+        first_row = len(file.readline())
+        if not file.readline():
+            file.close()
+            raise SensorError(f"{self._path}: expected rows of record_id,f1..f{FEATURES}, got none")
+        file.seek(_start(file, first_row, position))
+        return file, first_row
+
+    def _follow(self) -> None:
+        """Opens the file that has replaced the open one; without a file there the open one goes on."""
+        try:
+            replaced = not os.path.samestat(os.fstat(self._file.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return
+        if replaced:
+            file, self._first_row = self._open(str(self._file.tell()))
+            self._file.close()
+            self._file = file
 
     def read(self, limit: int) -> Records | None:
         elapsed_s = time.monotonic() - self._started_s
         due = limit if not self._rate_hz else min(limit, int(elapsed_s * self._rate_hz) - self._read)
         if due <= 0:
             return None
+        self._follow()
         wall_start_s = time.time() - elapsed_s
         ids, recorded_at, readings = [], [], []
         for row in self._rows(due):
@@ -96,6 +108,13 @@ class CsvReplay:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _start(file: BinaryIO, first_row: int, position: str | None) -> int:
+    if position is None or not position.isdigit() or int(position) <= first_row:
+        return first_row
+    file.seek(int(position) - 1)
+    return int(position) if file.read(1) == b"\n" else first_row
 
 
 def _numbers(values: bytes) -> list[float] | None:

@@ -106,3 +106,19 @@ def test_wrong_settings_say_what_was_expected(settings: dict[str, object], messa
 def test_a_file_without_rows_is_an_error(tmp_path: Path, replay: Replay) -> None:
     with pytest.raises(SensorError, match="expected rows"):
         replay(feed(tmp_path, []), 0, None)
+
+
+def test_a_file_that_is_replaced_is_read_from_then_on(tmp_path: Path, replay: Replay) -> None:
+    path = feed(tmp_path, numbered(3))
+    sensor = replay(path, 0, None)
+    sensor.read(1)
+    later = path.with_suffix(".new")
+    later.write_text(HEADER + "".join(f"{row}\n" for row in ["x0,9,9,9,9,9,9,9,9,9", "x1,8,8,8,8,8,8,8,8,8"]))
+    later.replace(path)
+    records = sensor.read(2)
+    assert records is not None
+    assert records.ids[0].startswith("x")
+    path.unlink()
+    records = sensor.read(1)
+    assert records is not None, "without a file there the open one goes on"
+    assert records.ids[0].startswith("x")

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 (the names are ours)
 """The plant: which records are the field, how sensors are fed, and that the labels arrive."""
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from sandbox.devices import Device
-from sandbox.plant import FEATURES, Labels, field_records, fill, is_field, order, write_feeds
+from sandbox.plant import field_records, fill, is_field, order, write_feeds
+from sandbox.plant_tables import FEATURES, Tables
 from tests.sandbox.support import DEVICES, OwnSandbox
 from tests.sandbox.test_redshift_data import Database
 
@@ -63,12 +65,20 @@ def test_labels_are_in_redshift(aws: Callable[[str], Any], own_sandbox: OwnSandb
 
 @pytest.mark.sandbox
 def test_labels_that_a_killed_plant_has_loaded_meanwhile_are_fine(own_sandbox: OwnSandbox) -> None:
-    records = list(field_records())
-    labels = Labels(own_sandbox.settings)
-    fill(labels, records)
-    assert labels.count() == len(records)
+    labels = [(record.record_id, record.label) for record in field_records()]
+    tables = Tables(own_sandbox.settings)
+    fill(lambda: tables.load_labels(labels), tables.count_labels, len(labels))
+    assert tables.count_labels() == len(labels)
     with pytest.raises(RuntimeError, match=r"[Dd]uplicate key"):
-        fill(labels, records[:100])
+        fill(lambda: tables.load_labels(labels[:100]), tables.count_labels, 100)
+
+
+@pytest.mark.sandbox
+def test_the_historian_has_what_sensors_read_of_each_record(aws: Callable[[str], Any], own_sandbox: OwnSandbox) -> None:
+    found = Database(aws("redshift-data")).rows(
+        f"select record_id, {','.join(FEATURES)} from readings where device = '*'"
+    )
+    assert {row[0]: tuple(row[1:]) for row in found} == {one.record_id: one.features for one in field_records()}
 
 
 def test_a_feed_is_written_in_the_devices_order(tmp_path: Path) -> None:
