@@ -45,14 +45,19 @@ options:
   service_user:
     description: Who owns what the service writes; whoever enrols the device where it is not given.
     type: str
-  pull_units:
-    description: Path and content of the units that pull again and again, under systemd.
+  units:
+    description: Path and content of the units that pull and report again and again, under systemd.
     type: dict
     default: {}
   pull:
     description:
       - The content of C(pull.json), by which C(twinops-edge pull) finds the bucket for models. May hold credentials and
         is never shown. A device without it does not pull.
+    type: dict
+  report:
+    description:
+      - The content of C(report.json), by which C(twinops-edge report) finds the bucket for facts. May hold credentials
+        and is never shown. A device without it does not report.
     type: dict
 author: twinops contributors
 """
@@ -93,7 +98,8 @@ SPEC = {
     "service_path": {"type": "path", "required": True},
     "service_user": {"type": "str"},
     "pull": {"type": "dict"},
-    "pull_units": {"type": "dict", "default": {}},
+    "report": {"type": "dict"},
+    "units": {"type": "dict", "default": {}},
 }
 
 

@@ -1,4 +1,6 @@
-"""What the service says about itself: ``/health`` for the installer and the gates, ``/metrics`` for Prometheus."""
+"""What the service says: ``/health`` for the installer and the gates, ``/readings`` about its sensor, ``/metrics`` for
+Prometheus.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from typing import Any
 import clock
 from errors import SettingsError
 from histogram import Histogram
+from readings import Readings
 from shadow import Shadow
 
 SLOW_CLIENT_S = 5
@@ -24,9 +27,11 @@ class Status:
         self.identity = {"release": release, "release_digest": release_digest, "model_sha256": model_sha256}
         self.stall_s = 10.0
         self.latency = Histogram()
+        self.readings = Readings()
         self.records = self.alarms = self.errors = self.spool_depth = self.spool_dropped = 0
         self.last_upload_at: str | None = None
         self.upload_error: str | None = None
+        self.clock_offset_s: float | None = None
         self.shadow: Shadow | None = None
         self._started_at = clock.now()
         self._state, self._reason = "starting", "loading the model"
@@ -63,6 +68,7 @@ class Status:
             "spool_dropped": self.spool_dropped,
             "last_upload_at": self.last_upload_at,
             "upload_error": self.upload_error,
+            "clock_offset_s": self.clock_offset_s,
             **({"shadow": self.shadow.as_dict()} if self.shadow else {}),
         }
 
@@ -104,10 +110,12 @@ def serve(status: Status, address: str, port: int) -> ThreadingHTTPServer:
             health = status.as_dict()
             if self.path == "/health":
                 self._answer(200 if health["status"] == "ok" else 503, "application/json", json.dumps(health))
+            elif self.path == "/readings":
+                self._answer(200, "application/json", json.dumps(status.readings.as_dict()))
             elif self.path == "/metrics":
                 self._answer(200, "text/plain; version=0.0.4", as_prometheus(health))
             else:
-                self._answer(404, "text/plain", "expected /health or /metrics\n")
+                self._answer(404, "text/plain", "expected /health, /readings or /metrics\n")
 
         def _answer(self, code: int, content_type: str, text: str) -> None:
             body = text.encode()

@@ -117,7 +117,7 @@ class Loop(threading.Thread):
 
     def _decide(self, parts: Parts, records: Records) -> None:
         started_s = time.perf_counter()
-        count, lines, alarms = len(records.ids), b"", 0
+        count, lines, alarms, decisions = len(records.ids), b"", 0, None
         if count:
             if parts.shadow:
                 parts.shadow.offer(records.features)
@@ -127,6 +127,7 @@ class Loop(threading.Thread):
             alarms = int(np.count_nonzero(decisions.labels))
         parts.spool.append(lines, count, records.position)
         status = self._status
+        status.readings.add(records, decisions)
         status.records += count
         status.alarms += alarms
         status.errors += records.unreadable

@@ -7,7 +7,9 @@ Everything else that goes wrong is said by ``/health`` and tried again.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -15,6 +17,7 @@ import threading
 from pathlib import Path
 from typing import TextIO
 
+import clock
 from errors import EdgeError, SettingsError
 from health import Status, serve
 from loop import Formatter, Loop, Parts
@@ -27,6 +30,7 @@ from upload import Uploader
 
 SLOT = Path(__file__).resolve().parents[1]  # not through `current`, which may already point at the next release
 LAST_STEP_S = 5
+STARTS_KEPT = 20
 
 
 def main(arguments: list[str]) -> int:
@@ -39,6 +43,7 @@ def main(arguments: list[str]) -> int:
     try:
         device = read_device(root / "device.json")
         lock = only_one(root / "run")
+        note_start(root / "run/starts.json")
         release = read_release(SLOT / "manifest.json")
         status = Status(release.release, release.digest, release.model_sha256)
         serve(status, device.address, device.health_port)
@@ -81,6 +86,21 @@ def open_shadow(release: Release, config: Config) -> Shadow | None:
         return None
     wait_s = config.shadow_wait_ms / 1000
     return Shadow(release.challenger, SLOT / "challenger.onnx", wait_s, config.stall_s, config.shadow_memory_mb)
+
+
+def note_start(path: Path) -> None:
+    """Add this start to the times of the last ones, by which a service that keeps dying is told from a new one.
+
+    A disk that cannot take it is no reason not to start: what needs the disk says so.
+    """
+    try:
+        starts = json.loads(path.read_bytes())[1 - STARTS_KEPT :]
+    except (OSError, ValueError, TypeError, KeyError):
+        starts = []
+    with contextlib.suppress(OSError):
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.write_text(json.dumps([*starts, clock.now()]), "utf-8")
+        temporary.replace(path)
 
 
 def only_one(folder: Path) -> TextIO:

@@ -20,7 +20,8 @@ class Records(NamedTuple):
     """What one read gave, oldest first.
 
     ``position`` is the sensor's place *after* these records, to be stored with the decisions on them.
-    ``unreadable`` counts the records that were skipped because they are not ``FEATURES`` finite numbers.
+    ``unreadable`` counts the records that were skipped because they are not ``FEATURES`` finite numbers; those of them
+    that lack single numbers are ``incomplete``, with NaN for what is missing.
     """
 
     ids: list[str]
@@ -28,6 +29,7 @@ class Records(NamedTuple):
     features: np.ndarray
     position: str
     unreadable: int
+    incomplete: np.ndarray = np.empty((0, FEATURES))
 
 
 class Sensor(Protocol):
@@ -85,7 +87,7 @@ class CsvReplay:
             return None
         self._follow()
         wall_start_s = time.time() - elapsed_s
-        ids, recorded_at, readings = [], [], []
+        ids, recorded_at, readings, incomplete = [], [], [], []
         for row in self._rows(due):
             self._read += 1
             record_id, _, values = row.partition(b",")
@@ -95,8 +97,11 @@ class CsvReplay:
                 ids.append(record_id.decode("utf-8", "replace"))
                 recorded_at.append(iso(wall_start_s + due_s))
                 readings.append(numbers)
+            elif record_id and (numbers := _with_gaps(values)):
+                incomplete.append(numbers)
         features = np.array(readings, dtype=np.float32).reshape(len(ids), FEATURES)
-        return Records(ids, recorded_at, features, str(self._file.tell()), due - len(ids))
+        gaps = np.array(incomplete).reshape(len(incomplete), FEATURES)
+        return Records(ids, recorded_at, features, str(self._file.tell()), due - len(ids), gaps)
 
     def _rows(self, count: int) -> Iterator[bytes]:
         for _ in range(count):
@@ -126,6 +131,20 @@ def _numbers(values: bytes) -> list[float] | None:
     # One comparison for all of them: a sum with an infinity or a NaN in it is not below anything.
     fits = len(numbers) == FEATURES and sum(map(abs, numbers)) < LARGEST
     return numbers if fits else None
+
+
+def _with_gaps(values: bytes) -> list[float] | None:
+    """``FEATURES`` numbers, NaN for each that is no finite one; None where there is another number of fields."""
+    fields = values.split(b",")
+    return [_number(field) for field in fields] if len(fields) == FEATURES else None
+
+
+def _number(field: bytes) -> float:
+    try:
+        number = float(field)
+    except ValueError:
+        return float("nan")
+    return number if abs(number) < LARGEST else float("nan")
 
 
 def open_sensor(settings: Mapping[str, Any], position: str | None) -> Sensor:

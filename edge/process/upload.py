@@ -6,7 +6,10 @@ import gzip
 import json
 import random
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
 
 import clock
 from health import Status
@@ -27,16 +30,31 @@ def backoff_s(attempt: int) -> float:
     return min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(attempt - 1, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
 
 
-def s3_put(bucket: str) -> Callable[[str, bytes], None]:
-    """Stores an object in ``bucket`` with the credentials that botocore's chain finds; returns once S3 confirmed it."""
+def clock_offset_s(answer: Mapping[str, Any]) -> float | None:
+    """How far this device's clock is ahead of that of S3, which says whole seconds; None where it said no time."""
+    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    return round(time.time() - parsedate_to_datetime(date).timestamp() - 0.5, 1) if date else None
+
+
+def s3_put(bucket: str, status: Status) -> Callable[[str, bytes], None]:
+    """Stores an object in ``bucket`` with the credentials that botocore's chain finds; returns once S3 confirmed it.
+
+    Notes the clock's offset also where S3 refused, which it does when the clock is a quarter of an hour off.
+    """
     import botocore.config  # noqa: PLC0415 – 25 MB that a device needs only once it has something to send
+    import botocore.exceptions  # noqa: PLC0415
     import botocore.session  # noqa: PLC0415
 
     config = botocore.config.Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 1})
     client = botocore.session.get_session().create_client("s3", config=config)
 
     def put(key: str, body: bytes) -> None:
-        client.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/gzip")
+        try:
+            answer = client.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/gzip")
+        except botocore.exceptions.ClientError as error:
+            status.clock_offset_s = clock_offset_s(error.response)
+            raise
+        status.clock_offset_s = clock_offset_s(answer)
 
     return put
 
@@ -68,7 +86,7 @@ class Uploader(threading.Thread):
         if batch is None:
             return
         if self._put is None:
-            self._put = s3_put(self._device.upload.bucket)
+            self._put = s3_put(self._device.upload.bucket, self._status)
         key = object_key(self._device.upload.prefix, self._device.device, batch)
         self._put(key, gzip.compress(batch.lines, compresslevel=6, mtime=0))
         self._spool.confirm(batch)

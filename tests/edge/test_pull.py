@@ -388,7 +388,7 @@ def test_the_program_says_what_it_did_and_records_it(field: Field) -> None:
 
 
 def test_the_program_is_made_of_exactly_what_it_imports() -> None:
-    folder, todo, found = CLONE / "module_utils/twinops", ["edge/pull.py"], set()
+    folder, todo, found = CLONE / "module_utils/twinops", ["edge/pull.py", "edge/report.py"], set()
     while todo:
         name = todo.pop()
         if name in found:

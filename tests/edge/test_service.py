@@ -19,7 +19,7 @@ from tests.edge.models import answering, hanging_on_real_records
 
 HEALTH_KEYS = {
     *("status", "reason", "release", "release_digest", "model_sha256", "pid", "started_at", "records", "alarms"),
-    *("errors", "latency_ms", "spool_depth", "spool_dropped", "last_upload_at", "upload_error"),
+    *("errors", "latency_ms", "spool_depth", "spool_dropped", "last_upload_at", "upload_error", "clock_offset_s"),
 }
 
 

@@ -8,6 +8,8 @@ from .common import Estate, Options
 
 PART = "storage"
 
+FACTS_DAYS = 30
+
 OPTIONS = {
     "buckets": {
         "type": "list",
@@ -33,6 +35,7 @@ def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
 def _bucket(estate: Estate, purpose: str, noncurrent_days: int, encryption: str) -> Bucket:
     """``noncurrent_days``: how long replaced and deleted versions stay recoverable."""
     name = estate.scope.names.bucket(purpose)
+    expiry = (expire_old_versions(noncurrent_days), *([expire_facts()] if purpose == "data" else []))
     return Bucket(
         name=name,
         tags=estate.tags(PART),
@@ -41,7 +44,7 @@ def _bucket(estate: Estate, purpose: str, noncurrent_days: int, encryption: str)
         key=estate.scope.names.key if encryption == "aws:kms" else "",
         public_access_blocked=True,
         policy=policies.tls_only(estate.scope.partition, name),
-        lifecycle=(expire_old_versions(noncurrent_days),),
+        lifecycle=expiry,
     )
 
 
@@ -63,4 +66,15 @@ def expire_old_versions(days: int) -> Json:
         "Filter": {"Prefix": ""},
         "NoncurrentVersionExpiration": {"NoncurrentDays": days},
         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
+    }
+
+
+def expire_facts() -> Json:
+    """Of what devices report of themselves every few minutes, a month of history stays, and no replaced version."""
+    return {
+        "ID": "expire-facts",
+        "Status": "Enabled",
+        "Filter": {"Prefix": "facts/"},
+        "Expiration": {"Days": FACTS_DAYS},
+        "NoncurrentVersionExpiration": {"NoncurrentDays": 1},
     }

@@ -1,4 +1,4 @@
-"""The program that a device pulls with: our own files that it needs, in one, which Python runs as it is.
+"""The program that a device pulls and reports with: our own files that it needs, in one, which Python runs as it is.
 
 Made on the device from what is running there (an enrolment brings these files along anyway), so what pulls is the very
 code that was pushed with, and one write replaces all of it.
@@ -12,10 +12,12 @@ import zipfile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from . import pull  # noqa: F401  (not loaded here: Ansible sends along with a module what it sees imported)
+    # Not loaded here: Ansible sends along with a module what it sees imported.
+    from . import pull, report  # noqa: F401
 
 PROGRAM = "bin/twinops-edge.zip"
 SETTINGS = "pull.json"
+REPORT_SETTINGS = "report.json"
 
 FILES = (
     "__init__.py",
@@ -27,22 +29,29 @@ FILES = (
     "edge/agent.py",
     "edge/bucket.py",
     "edge/delta.py",
+    "edge/device_status.py",
     "edge/durable.py",
+    "edge/facts.py",
     "edge/install.py",
     "edge/pull.py",
     "edge/rebuilding.py",
+    "edge/report.py",
     "edge/service.py",
     "edge/smoke.py",
     "edge/staging.py",
     "edge/state.py",
     "edge/verify.py",
 )
-"""What ``twinops.edge.pull`` imports of ours, itself included."""
+"""What ``twinops.edge.pull`` and ``twinops.edge.report`` import of ours, themselves included."""
 
 MAIN = """import sys
 from pathlib import Path
-from twinops.edge import pull
-sys.exit(pull.main(Path(sys.argv[0]).resolve().parents[1]))
+root, command = Path(sys.argv[0]).resolve().parents[1], (sys.argv[1:] or ["pull"])[0]
+if command == "pull":
+    from twinops.edge import pull
+    sys.exit(pull.main(root))
+from twinops.edge import report
+sys.exit(report.main(root, command))
 """
 
 

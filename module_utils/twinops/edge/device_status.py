@@ -4,7 +4,9 @@
 
     twinops-edge status     state.json plus the health answer, as one JSON object
     twinops-edge version    the release that is running
+    twinops-edge facts      the status and more, as it is reported
     twinops-edge pull       follow the environment's release now; with --every SECONDS for ever, about that often
+    twinops-edge report     upload the facts now; with --every SECONDS for ever, and when another release runs
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from typing import Any
 
 HEALTH_TIMEOUT_S = 5.0
 FIRST_SHARE, JITTER = 0.05, 0.1
-"""Of the interval between pulls: how long the first may wait, and how much the others differ."""
+"""Of the interval between pulls or reports: how long the first may wait, and how much the others differ."""
+LOOK_EVERY_S, SETTLED_AFTER_S = 5.0, 15.0
+"""How often a device looks whether another release runs, and how long that must have been so to be reported."""
 LARGEST_ANSWER_BYTES = 1 << 20
 
 
@@ -87,28 +91,42 @@ def _health(settings: dict[str, Any], problems: list[str]) -> dict[str, Any] | N
     return answer if isinstance(answer, dict) else None
 
 
-def pull(root: Path) -> int:
-    """Run the program that pulls; its exit code."""
-    command = [str(root / "venv/bin/python"), "-I", str(root / "bin/twinops-edge.zip")]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+def run(root: Path, command: str) -> int:
+    """Run the program that pulls and reports; its exit code."""
+    program = [str(root / "venv/bin/python"), "-I", str(root / "bin/twinops-edge.zip"), command]
+    return subprocess.run(program, stdin=subprocess.DEVNULL, check=False).returncode
 
 
-def keep_pulling(root: Path, every_s: float) -> None:
-    """Pull soon after the start, then about every ``every_s``, never all devices of a fleet at once."""
+def keep_running(root: Path, command: str, every_s: float) -> None:
+    """Run it soon after the start, then about every ``every_s``, never all devices of a fleet at once."""
     time.sleep(random.uniform(0, every_s * FIRST_SHARE))  # noqa: S311
     while True:
-        pull(root)
-        time.sleep(every_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+        seen = _changed_at(root)
+        run(root, command)
+        give_up = time.monotonic() + every_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+        while (left_s := give_up - time.monotonic()) > 0:
+            time.sleep(min(left_s, LOOK_EVERY_S))
+            if command == "report" and _changed_at(root) != seen and time.time() - _changed_at(root) > SETTLED_AFTER_S:
+                break
+
+
+def _changed_at(root: Path) -> float:
+    """When the state last changed, by the file system's clock; 0 before the first release."""
+    try:
+        return (root / "state.json").stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def main(arguments: list[str], root: Path) -> int:
-    """0 done; 1 nothing is running (``version``), or the pull failed; 2 wrong arguments."""
-    if arguments == ["pull"]:
-        return pull(root)
-    if arguments[:2] == ["pull", "--every"] and len(arguments) == 3 and arguments[2].isdecimal() and int(arguments[2]):
-        keep_pulling(root, int(arguments[2]))
+    """0 done; 1 nothing is running (``version``), or the pull or report failed; 2 wrong arguments."""
+    command, options = arguments[:1], arguments[1:]
+    if command in (["pull"], ["report"]) and len(options) == 2 and options[0] == "--every" and options[1].isdecimal():
+        keep_running(root, command[0], max(1, int(options[1])))
+    if arguments in (["facts"], ["pull"], ["report"]):
+        return run(root, arguments[0])
     if arguments not in (["status"], ["version"]):
-        sys.stderr.write("usage: twinops-edge status | version | pull [--every SECONDS]\n")
+        sys.stderr.write("usage: twinops-edge status | version | facts | (pull | report) [--every SECONDS]\n")
         return 2
     status = device_status(root)
     if arguments == ["status"]:

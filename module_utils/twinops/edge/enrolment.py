@@ -40,12 +40,13 @@ class Wanted:
     service_path: Path
     service_user: str | None = None
     pull: Mapping[str, Any] | None = None
-    pull_units: Mapping[str, str] = field(default_factory=dict)
+    report: Mapping[str, Any] | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def definitions(self) -> str:
         """Everything that the service manager reads."""
-        return "\n".join([self.service_definition, *(self.pull_units[path] for path in sorted(self.pull_units))])
+        return "\n".join([self.service_definition, *(self.units[path] for path in sorted(self.units))])
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,14 @@ def _files(wanted: Wanted) -> list[File]:
         # edge_aws_environment is in it
         File(wanted.service_path, wanted.service_definition.encode(), mode=0o600, secret=True),
     ]
-    files += [File(Path(path), content.encode()) for path, content in wanted.pull_units.items()]
-    if wanted.pull is not None:
-        files += [
-            File(root / agent.PROGRAM, agent.program(), secret=True),
-            File(root / agent.SETTINGS, _json(wanted.pull), mode=0o600, secret=True),  # in this, too
-        ]
-    return files
+    files += [File(Path(path), content.encode()) for path, content in wanted.units.items()]
+    of_agent = {agent.SETTINGS: wanted.pull, agent.REPORT_SETTINGS: wanted.report}
+    files += [
+        File(root / name, _json(settings), mode=0o600, secret=True)  # in these, too
+        for name, settings in of_agent.items()
+        if settings is not None
+    ]
+    return [*files, File(root / agent.PROGRAM, agent.program(), secret=True)]
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
@@ -194,7 +196,7 @@ class Systemd:
 
     def __init__(self, wanted: Wanted) -> None:
         self._root, self._definition = wanted.root, wanted.definitions
-        self._units = (NAME, *(Path(path).name for path in wanted.pull_units if path.endswith(".timer")))
+        self._units = (NAME, *(Path(path).name for path, text in wanted.units.items() if "[Install]" in text))
 
     def due(self) -> str | None:
         if _applied(self._root) != _digest(self._definition):

@@ -137,6 +137,7 @@ def query(cluster: str) -> Act:
 
 ALLOWED: dict[str, tuple[str, Act]] = {
     "a device stores decisions": ("device", put("data", "decisions/device=device-001/1.jsonl.gz")),
+    "a device stores facts": ("device", put("data", "facts/device-001/latest.json")),
     "the deployment twin reads decisions": ("deployment-twin", get("data", "decisions/seed")),
     "the deployment twin stores reports": ("deployment-twin", put("reports", "drift_report/1/report.html")),
     "the deployment twin puts our metrics": ("deployment-twin", put_metric("twinops/staging")),
@@ -232,6 +233,8 @@ ALLOWED |= {
 
 DENIED: dict[str, tuple[str, Act]] = {
     "a device reads decisions": ("device", get("data", "decisions/seed")),
+    "a device reads facts": ("device", get("data", "facts/device-001/latest.json")),
+    "a device stores elsewhere": ("device", put("data", "readings/device-001.json")),
     "a device stores elsewhere": ("device", put("data", "labels/1")),
     "a device stores models": ("device", put("models", "tuf/root.json")),
     "the deployment twin makes a rule": (

@@ -1,0 +1,100 @@
+"""Uploads the facts of a device: ``twinops-edge report``; ``twinops-edge facts`` prints what would be uploaded.
+
+In a process of its own, so that a service that is dead is reported as well, with the role by which the service uploads
+decisions. ``latest.json`` is replaced each time; once an hour a copy stays as history, until the bucket's lifecycle
+removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from . import agent, durable
+from .facts import facts
+from .state import now
+
+RECORD = "run/report.json"
+PREFIX = "facts/"
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 30
+
+UPLOADED, OFFLINE, FAILED = "uploaded", "offline", "failed"
+
+
+def latest_key(device: str) -> str:
+    return f"{PREFIX}{device}/latest.json"
+
+
+def history_key(device: str, reported_at: str) -> str:
+    """One an hour: the first report in it."""
+    return f"{PREFIX}{device}/history/{reported_at[:10]}/{reported_at[11:13]}.json"
+
+
+def report(root: Path) -> tuple[str, str]:
+    """Upload once; returns (outcome, why). Never raises for what may happen to a device in the field."""
+    try:
+        settings = read_settings(root)
+        os.environ.update(settings["aws_environment"])  # where botocore looks; this process does nothing else
+        found = facts(root, settings)
+        upload(root, found, str(settings["bucket"]))
+    except (BotoCoreError, ClientError) as error:
+        return OFFLINE, str(error)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        return FAILED, f"{type(error).__name__}: {error}; enrol the device again (--tags edge_base)"
+    return UPLOADED, f"{found['phase']}, service {(found['health'] or {}).get('status', 'does not answer')}"
+
+
+def read_settings(root: Path) -> dict[str, Any]:
+    """``report.json``, written when the device is enrolled: ``{bucket, interval_s, service_manager, aws_environment}``.
+
+    :raises OSError: there is none
+    :raises ValueError: it is no JSON object
+    """
+    return dict(json.loads((root / agent.REPORT_SETTINGS).read_bytes()))
+
+
+def upload(root: Path, found: Mapping[str, Any], bucket: str) -> None:
+    """Put the facts; into the history as well where this hour has none from here."""
+    device, reported_at = str(found["device"]), str(found["reported_at"])
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"max_attempts": 3, "mode": "standard"},
+    )
+    client: Any = botocore.session.Session().create_client("s3", config=config)
+    body = json.dumps(found, separators=(",", ":")).encode()
+
+    def put(key: str) -> None:
+        client.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
+
+    put(latest_key(device))
+    mark = root / "run/report.hour"
+    with contextlib.suppress(FileNotFoundError):
+        if mark.read_text(encoding="ascii") == reported_at[:13]:
+            return
+    put(history_key(device, reported_at))
+    mark.write_text(reported_at[:13], encoding="ascii")
+
+
+def main(root: Path, command: str) -> int:
+    """``facts`` prints. ``report`` uploads and says so: 0 also when nobody answered, 1 when it failed."""
+    if command == "facts":
+        sys.stdout.write(json.dumps(facts(root, read_settings(root)), indent=2) + "\n")
+        return 0
+    outcome, why = report(root)
+    record = {"at": now(), "outcome": outcome, "reason": why}
+    with contextlib.suppress(OSError):  # a full or read-only disk is what the facts say then
+        durable.write_file(root / RECORD, json.dumps(record).encode() + b"\n")
+    if outcome != UPLOADED:
+        sys.stderr.write(f"{outcome}: {why}\n")
+    return 1 if outcome == FAILED else 0
