@@ -234,7 +234,6 @@ ALLOWED |= {
 DENIED: dict[str, tuple[str, Act]] = {
     "a device reads decisions": ("device", get("data", "decisions/seed")),
     "a device reads facts": ("device", get("data", "facts/device-001/latest.json")),
-    "a device stores elsewhere": ("device", put("data", "readings/device-001.json")),
     "a device stores elsewhere": ("device", put("data", "labels/1")),
     "a device stores models": ("device", put("models", "tuf/root.json")),
     "the deployment twin makes a rule": (
