@@ -15,12 +15,12 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin
 export PYTHONPATH :=
 
 TESTS ?= tests
-LINTED_PYTHON := module_utils library dispatch workflows edge sandbox plugins tests inventories molecule
+LINTED_PYTHON := module_utils library dispatch workflows edge sandbox pipeline plugins tests inventories molecule
 
 NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: test-faults test-systemd faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-mlops oracle drift-power lock
+.PHONY: lint-python lint-ansible lint-pipeline secrets setup-pipeline test-faults test-systemd faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-mlops oracle drift-power lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ setup:
 
 setup-dev:
 	@$(if $(PYTHON),$(PYTHON) -m sandbox.setup --dev,$(NO_PYTHON))
+
+setup-pipeline:
+	@$(if $(PYTHON),$(PYTHON) -m sandbox.setup --pipeline,$(NO_PYTHON))
 
 demo: setup ## the main job on this machine, end to end, with a summary
 	@python -m sandbox.demo
@@ -58,7 +61,7 @@ deploy: setup ## deploy ENV=sandbox|staging|production
 	ansible-playbook site.yml -l $(ENV)
 
 test: setup-dev ## every test: unit, plan cases, devices, the sandbox end to end
-	@python -m pytest -n 2 --dist loadfile $(TESTS)
+	@python -m pytest -n 2 --dist loadfile $(if $(JUNIT),--junitxml=$(JUNIT)) $(TESTS)
 
 unit: setup-dev ## the tests that need no sandbox
 	@python -m pytest tests -m "not sandbox"
@@ -66,15 +69,24 @@ unit: setup-dev ## the tests that need no sandbox
 molecule: setup-dev ## converge, repeat and verify each cloud role in an empty sandbox; SCENARIO="storage env" only these
 	@python -m sandbox.molecule $(SCENARIO)
 
-lint: setup-dev ## the same checks as the pipeline
+lint: lint-python lint-ansible lint-specs lint-pipeline secrets ## the same checks as the pipeline
+
+lint-python: setup-dev
 	ruff check $(LINTED_PYTHON)
 	ruff format --check $(LINTED_PYTHON)
 	mypy
 	@$(MAKE) --no-print-directory lint-imports
+
+lint-ansible: setup-dev
 	yamllint --strict .
 	ansible-lint --offline
-	@$(MAKE) --no-print-directory lint-specs
-	check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
+
+lint-pipeline: setup-dev ## check .gitlab-ci.yml: GitLab's schema, jobs that are needed and not there, our own rules
+	check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml ci/*.yml
+	@python -m pipeline.check
+
+secrets: setup-dev ## look for secrets in this commit and all before it
+	@python -m pipeline.secrets
 
 lint-specs: setup-dev ## check every workflow.yml, with the parser and against the published schema
 	@PYTHONPATH=module_utils python -m twinops.spec_files
@@ -126,7 +138,7 @@ bench-rollout: setup-dev ## a model of 50 MB onto BENCH="--devices 50" devices, 
 	@PYTHONPATH=module_utils python -m tests.bench.rollout $(BENCH)
 
 lock: setup-dev ## renew the lock files from the *.in files
-	@for name in uv control dev peer oracle emulator jupyter jupyter1 device; do \
+	@for name in uv control dev peer oracle emulator jupyter jupyter1 device pipeline; do \
 		.cache/tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-emit-find-links --no-emit-index-url locks/$$name.in -o locks/$$name.txt || exit 1; done
 	@for file in workflows/requirements.in workflows/runner.in $(wildcard workflows/*/requirements.in); do \

