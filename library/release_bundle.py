@@ -15,6 +15,8 @@ description:
   - Metadata that nears its expiry is signed again.
   - A release that needs the signature of a key that is not here is left in the bucket as a proposal, and the task fails
     saying whose signature it lacks; C(playbooks/sign.yml) gives it, and the next run publishes.
+  - Keeps the model registry (C(registry/) in the same bucket) - a release is registered before it is published, and its
+    model becomes champion when it becomes the current one.
   - In check mode nothing is built, signed or written; a release that is not published yet has no digest then.
 extends_documentation_fragment: [aws, signing]
 options:
@@ -49,6 +51,10 @@ options:
       - Who may sign what, for a new repository; C(root), C(targets), C(release), C(current), C(snapshot), C(timestamp).
       - Each has C(keys), a list of names, and C(threshold). A role that is left out has the keys of docs/keys.md.
     type: dict
+  approver:
+    description: Who wants this, for the model registry; by default the ARN of the caller.
+    type: str
+    default: ''
   rebuild:
     description: Let a published version change with the work tree, committed or not. Only for the sandbox.
     type: bool
@@ -75,6 +81,10 @@ written:
   description: What was written to the bucket, below C(tuf/).
   returned: when a manifest is known
   type: list
+promoted:
+  description: Whether the model of the release became the champion now.
+  returned: when a manifest is known
+  type: bool
 git_sha:
   description: The commit that the release was built from.
   returned: when a manifest is known
@@ -117,6 +127,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.twinops import names, release
 from ansible.module_utils.twinops.access import ACCESS, access
 from ansible.module_utils.twinops.aws import session
+from ansible.module_utils.twinops.aws.registry import Registry
 from ansible.module_utils.twinops.aws.release_bundle import CURRENT, PUBLISHED, Options, reconcile
 from ansible.module_utils.twinops.aws.releases import Bucket
 from ansible.module_utils.twinops.errors import TwinopsError
@@ -132,6 +143,7 @@ SPEC = {
     "development_keys": {"type": "bool", "default": False, "no_log": False},
     "signature_threshold": {"type": "int", "default": 1},
     "key_roles": {"type": "dict", "no_log": False},
+    "approver": {"type": "str", "default": ""},
     "rebuild": {"type": "bool", "default": False},
     **SIGNING,
     **ACCESS,
@@ -153,6 +165,8 @@ def read_spec(clone: Path, version: str) -> release.ReleaseSpec:
 def run(params: dict, apply: bool) -> dict:
     clone = Path(params["project"]).resolve()
     spec = read_spec(clone, params["release"])
+    aws = access(params)
+    caller = session.caller_arn(**aws)
     options = Options(
         env=params["env"],
         spec=spec,
@@ -165,11 +179,15 @@ def run(params: dict, apply: bool) -> dict:
         key_plan=key_plan(params["env"], params["signature_threshold"], params["key_roles"]),
         development_keys=params["development_keys"],
         rebuild=params["rebuild"],
+        approver=params["approver"] or caller,
     )
-    aws = access(params)
-    name = params["bucket"] or names.Names(options.env, session.account_id(**aws)).bucket("models")
-    bucket = Bucket(name, session.client("s3", **aws))
-    return reconcile(options, bucket, datetime.now(timezone.utc), apply=apply)
+    name = params["bucket"] or names.Names(options.env, caller.split(":")[4]).bucket("models")
+    s3 = session.client("s3", **aws)
+
+    def registry(model: str) -> Registry:
+        return Registry(s3, name, model)
+
+    return reconcile(options, Bucket(name, s3), datetime.now(timezone.utc), apply=apply, registry=registry)
 
 
 def main() -> None:

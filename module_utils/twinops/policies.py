@@ -235,12 +235,18 @@ def _see_what_starts_workflows(scope: Scope) -> list[Statement]:
 
 
 def deployment_twin(scope: Scope) -> Document:
-    """What a run needs: its ledger item, its report, its log, its metrics and its mail. It makes nothing in AWS."""
+    """What a run needs: its ledger item, its report, its log, its metrics and its mail. It makes nothing in AWS.
+
+    And what ``toolbox.registry``, ``toolbox.datasets`` and ``toolbox.summaries`` write: they only add objects.
+    """
     return document(
         [
             _ledger(scope, "KeepRunInLedger", "GetItem", "Query", "UpdateItem"),
             # Reading them is for the links that mails may have: whoever opens one acts as the twin that has signed it.
             allow("StoreReports", ["s3:PutObject", "s3:GetObject"], [f"{scope.bucket_arn('reports')}/*"]),
+            allow("RegisterModels", ["s3:PutObject"], [f"{scope.bucket_arn('models')}/registry/*"]),
+            allow("KeepDataVersions", ["s3:PutObject"], [f"{scope.bucket_arn('data')}/datasets/*"]),
+            allow("KeepSummaries", ["s3:PutObject"], [f"{scope.bucket_arn('data')}/summaries/*"]),
             allow("Notify", ["sns:Publish"], [scope.topic_arn]),
             use_key(scope, "Decrypt", "GenerateDataKey", via=("s3", "sns")),
             allow("WriteRunLogs", ["logs:CreateLogStream", "logs:PutLogEvents"], [_log_groups(scope)]),

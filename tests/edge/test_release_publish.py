@@ -7,6 +7,7 @@ import json
 import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import yaml
 from botocore.exceptions import ClientError
 from twinops import release
 from twinops.aws import release_bundle
+from twinops.aws.registry import Registry, after
 from twinops.aws.releases import Bucket
 from twinops.edge.verify import Verifier
 from twinops.errors import TwinopsError
@@ -46,11 +48,15 @@ class MemoryS3:
         self.calls: list[str] = []
         self.fail_after: int | None = None
 
-    def list_objects_v2(self, **_: Any) -> dict[str, Any]:
+    def list_objects_v2(self, Prefix: str = "", **_: Any) -> dict[str, Any]:
         self.calls.append("list")
         if not self.exists:
             raise ClientError({"Error": {"Code": "NoSuchBucket", "Message": "none"}}, "ListObjectsV2")
-        return {"Contents": [{"Key": key, "Size": len(content)} for key, content in self.objects.items()]}
+        listed = {key: content for key, content in self.objects.items() if key.startswith(Prefix)}
+        return {"Contents": [{"Key": key, "Size": len(content)} for key, content in listed.items()]}
+
+    def get_paginator(self, _: str) -> Any:
+        return SimpleNamespace(paginate=lambda **options: [self.list_objects_v2(**options)])
 
     def get_object(self, *, Key: str, **_: Any) -> dict[str, Any]:
         self.calls.append(f"get {Key}")
@@ -58,11 +64,13 @@ class MemoryS3:
             raise ClientError({"Error": {"Code": "NoSuchKey", "Message": "none"}}, "GetObject")
         return {"Body": io.BytesIO(self.objects[Key])}
 
-    def put_object(self, *, Key: str, Body: bytes, **_: Any) -> dict[str, Any]:
+    def put_object(self, *, Key: str, Body: bytes, **options: Any) -> dict[str, Any]:
         if self.fail_after is not None:
             if self.fail_after == 0:
                 raise ClientError({"Error": {"Code": "RequestTimeout", "Message": "cable cut"}}, "PutObject")
             self.fail_after -= 1
+        if options.get("IfNoneMatch") and Key in self.objects:
+            raise ClientError({"Error": {"Code": "PreconditionFailed", "Message": "there"}}, "PutObject")
         self.calls.append(f"put {Key}")
         self.objects[Key] = Body
         return {}
@@ -76,6 +84,7 @@ class Clone:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.s3 = folder, MemoryS3()
+        self.registry = Registry(MemoryS3(), "models", "m")
         folder.mkdir()
         self.git("init", "-q")
         self.write("edge/process/main.py", "print()\n")
@@ -132,13 +141,16 @@ class Clone:
             "key_plan": key_plan(ENV, signature_threshold),
             "development_keys": True,
             "rebuild": False,
+            "approver": "Ada",
         }
         options |= changes
         keys = options["keys"]
         options["keys"] = keys if isinstance(keys, KeyRing) else KeyRing(keys)
         wanted = release_bundle.Options(**options)
         self.s3.calls.clear()
-        return release_bundle.reconcile(wanted, Bucket("models", self.s3), now, apply=apply)
+        return release_bundle.reconcile(
+            wanted, Bucket("models", self.s3), now, apply=apply, registry=lambda model: self.registry
+        )
 
     def trained(self) -> list[str]:
         path = self.folder / "edge/training/trained.txt"
@@ -420,3 +432,78 @@ def test_a_challenger_that_changed_makes_another_release(clone: Clone) -> None:
     clone.commit()
     with pytest.raises(TwinopsError, match="a release never changes"):
         clone.run("v1s")
+
+
+# -- the model registry --------------------------------------------------------------------------------------------
+
+
+def told(clone: Clone) -> list[tuple[str, str, str]]:
+    """What happened in the registry: action, version, approver."""
+    return [(event.action, event.version, event.approver) for event in clone.registry.history()]
+
+
+def test_a_published_release_is_registered_once_with_data_commit_and_evaluation(clone: Clone) -> None:
+    result = clone.run()
+    clone.run()
+    assert told(clone) == [("register", "v1", "Ada")]
+    version = after(clone.registry.history()).versions["v1"]
+    assert (version.sha256, version.data_version) == (result["model_sha256"], "d1")
+    assert version.git_sha == result["git_sha"] == clone.git("rev-parse", "HEAD").strip()
+    training = json.loads(clone.s3.objects["tuf/targets/staging/" + stored(clone, "v1", "manifest.json")])
+    assert version.evaluation_sha256 == training["files"]["training.json"]["sha256"]
+    assert clone.registry.champion() is None, "published is not yet in use"
+
+
+def stored(clone: Clone, version: str, name: str) -> str:
+    """The key of a target below its environment, which has its digest in front of the name."""
+    (key,) = [key for key in clone.s3.objects if f"/{ENV}/{version}/" in key and key.endswith(name)]
+    return key.partition(f"targets/{ENV}/")[2]
+
+
+def test_the_release_that_became_current_is_champion_from_then_on(clone: Clone) -> None:
+    clone.run()
+    assert clone.run(state="current")["promoted"] is True
+    assert clone.run(state="current")["promoted"] is False
+    clone.run(version="v2")
+    clone.run(version="v2", state="current")
+    assert told(clone) == [
+        ("register", "v1", "Ada"),
+        ("promote", "v1", "Ada"),
+        ("register", "v2", "Ada"),
+        ("promote", "v2", "Ada"),
+    ]
+    promoted = clone.registry.history()[1]
+    champion = clone.registry.champion(datetime.fromisoformat(promoted.at.replace("Z", "+00:00")))
+    assert champion is not None
+    assert champion.name == "v1"
+
+
+def test_a_release_from_before_the_registry_is_registered_when_it_becomes_current(clone: Clone) -> None:
+    clone.run()
+    clone.registry = Registry(MemoryS3(), "models", "m")
+    clone.run(state="current")
+    assert told(clone) == [("register", "v1", "Ada"), ("promote", "v1", "Ada")]
+
+
+def test_a_publication_that_was_interrupted_is_registered_once(clone: Clone) -> None:
+    clone.s3.fail_after = 2
+    with pytest.raises(TwinopsError):
+        clone.run()
+    clone.s3.fail_after = None
+    clone.run()
+    assert told(clone) == [("register", "v1", "Ada")]
+
+
+def test_a_rebuilt_release_with_another_model_has_a_name_of_its_own(clone: Clone) -> None:
+    clone.run(rebuild=True)
+    clone.write("edge/training/train.py", TRAIN.replace("model of ", "a better model of "))
+    result = clone.run(rebuild=True)
+    clone.run(rebuild=True, state="current")
+    champion = clone.registry.champion()
+    assert champion is not None
+    assert (champion.name, champion.sha256) == (f"v1-{result['release_digest'][:12]}", result["model_sha256"])
+
+
+def test_in_check_mode_nothing_is_registered(clone: Clone) -> None:
+    clone.run(apply=False)
+    assert told(clone) == []

@@ -70,6 +70,11 @@ def client(
         return session(profile, region).create_client(service, endpoint_url=endpoint_url, config=CONFIG)
 
 
+def caller_arn(**options: str | None) -> str:
+    """Who calls (STS GetCallerIdentity, which needs no permission)."""
+    return str(client("sts", **options).get_caller_identity()["Arn"])
+
+
 def account_id(**options: str | None) -> str:
     """The account of the caller (STS GetCallerIdentity, which needs no permission)."""
     return str(client("sts", **options).get_caller_identity()["Account"])

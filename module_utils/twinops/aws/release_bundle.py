@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,8 @@ from ..errors import TwinopsError
 from ..publishing import build
 from ..publishing.keys import KeyPlan, KeyRing, all_keys
 from ..publishing.repository import Repository, Target
+from . import model_versions
+from .registry import Registry
 from .releases import Bucket, Publication, ReleaseStore
 
 PUBLISHED = "published"
@@ -37,10 +40,17 @@ class Options:
     rebuild: bool
     challenger: release.ReleaseSpec | None = None
     """The release that ``spec.shadow`` names."""
+    approver: str = ""
+    """Who publishes, or makes it current; for the model registry."""
 
 
-def reconcile(options: Options, bucket: Bucket, now: datetime, *, apply: bool) -> dict[str, Any]:
+def reconcile(
+    options: Options, bucket: Bucket, now: datetime, *, apply: bool, registry: Callable[[str], Registry]
+) -> dict[str, Any]:
     """Bring the bucket to the wanted state; see RETURN of ``library/release_bundle.py``.
+
+    ``registry`` opens the model registry by the model's name. A release is registered before it is published, and its
+    model becomes the champion after it became the current one: who dies in between does both again.
 
     :raises TwinopsError: what is missing or contradicts, before anything is written
     """
@@ -54,6 +64,8 @@ def reconcile(options: Options, bucket: Bucket, now: datetime, *, apply: bool) -
         return {"changed": True, "release": options.spec.version, "release_digest": None, "current": None} | {
             "diff": {"before": before, "after": {**before, options.spec.version: "built, signed and published"}}
         }
+    if apply and targets:  # what was built now; what is published is registered
+        model_versions.register(registry(manifest.model["name"]), manifest, approver=options.approver)
     infos: dict[str, Target] = {**release_infos(env, manifest)}
     if options.state == CURRENT:
         pointer = release.current_bytes(manifest.release, manifest.digest, store.current())
@@ -67,8 +79,19 @@ def reconcile(options: Options, bucket: Bucket, now: datetime, *, apply: bool) -
     if apply:
         store.fetch(manifest)
         written += publish_deltas(store, manifest)
+    promoted = (
+        apply
+        and options.state == CURRENT
+        and model_versions.promote(
+            registry(manifest.model["name"]),
+            manifest,
+            approver=options.approver,
+            reason=f"{manifest.release} became the current release of {env}",
+        )
+    )
     result = {
-        "changed": bool(written),
+        "changed": bool(written) or promoted,
+        "promoted": promoted,
         "written": written,
         "warnings": warnings,
         "diff": {"before": before, "after": describe(store) if apply else {**before, "written": written}},

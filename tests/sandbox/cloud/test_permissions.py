@@ -140,6 +140,9 @@ ALLOWED: dict[str, tuple[str, Act]] = {
     "a device stores facts": ("device", put("data", "facts/device-001/latest.json")),
     "the deployment twin reads decisions": ("deployment-twin", get("data", "decisions/seed")),
     "the deployment twin stores reports": ("deployment-twin", put("reports", "drift_report/1/report.html")),
+    "the deployment twin registers models": ("deployment-twin", put("models", "registry/m/00000001.json")),
+    "the deployment twin registers data": ("deployment-twin", put("data", "datasets/readings/1.json")),
+    "the deployment twin keeps summaries": ("deployment-twin", put("data", "summaries/drift/2026-11-23.parquet")),
     "the deployment twin puts our metrics": ("deployment-twin", put_metric("twinops/staging")),
     "the deployment twin writes run logs": (
         "deployment-twin",
@@ -236,6 +239,17 @@ DENIED: dict[str, tuple[str, Act]] = {
     "a device reads facts": ("device", get("data", "facts/device-001/latest.json")),
     "a device stores elsewhere": ("device", put("data", "labels/1")),
     "a device stores models": ("device", put("models", "tuf/root.json")),
+    "the deployment twin publishes releases": ("deployment-twin", put("models", "tuf/metadata/timestamp.json")),
+    "the deployment twin removes an event of the registry": (
+        "deployment-twin",
+        lambda client, scope: client("s3").delete_object(
+            Bucket=scope.names.bucket("models"), Key="registry/m/00000001.json"
+        ),
+    ),
+    "the development twin registers models": ("development-twin", put("models", "registry/m/00000002.json")),
+    "the development twin registers data": ("development-twin", put("data", "datasets/readings/2.json")),
+    "the development twin keeps summaries": ("development-twin", put("data", "summaries/drift/1.parquet")),
+    "a device registers models": ("device", put("models", "registry/m/00000003.json")),
     "the deployment twin makes a rule": (
         "deployment-twin",
         lambda client, scope: client("events").put_rule(
