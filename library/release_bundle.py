@@ -127,6 +127,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.twinops import names, release
 from ansible.module_utils.twinops.access import ACCESS, access
 from ansible.module_utils.twinops.aws import session
+from ansible.module_utils.twinops.aws.clients import caller_arn
 from ansible.module_utils.twinops.aws.registry import Registry
 from ansible.module_utils.twinops.aws.release_bundle import CURRENT, PUBLISHED, Options, reconcile
 from ansible.module_utils.twinops.aws.releases import Bucket
@@ -166,7 +167,7 @@ def run(params: dict, apply: bool) -> dict:
     clone = Path(params["project"]).resolve()
     spec = read_spec(clone, params["release"])
     aws = access(params)
-    caller = session.caller_arn(**aws)
+    caller = caller_arn(**aws)
     options = Options(
         env=params["env"],
         spec=spec,
