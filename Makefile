@@ -15,12 +15,12 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin
 export PYTHONPATH :=
 
 TESTS ?= tests
-LINTED_PYTHON := module_utils library dispatch workflows edge sandbox pipeline plugins tests inventories molecule
+LINTED_PYTHON := module_utils library dispatch workflows edge sandbox pipeline page plugins tests inventories molecule
 
 NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: lint-python lint-ansible lint-pipeline secrets setup-pipeline test-faults test-systemd faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-mlops oracle drift-power lock
+.PHONY: page lint-python lint-ansible lint-pipeline secrets setup-pipeline test-faults test-systemd faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-mlops oracle drift-power lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +44,7 @@ down: ## stop every process of the sandbox
 	@if [ -x .venv/bin/python ]; then python -m sandbox down; else echo "nothing is set up, nothing runs"; fi
 
 clean: down ## stop it and remove every trace: sandbox, environments, caches
-	@rm -rf .sandbox .sandbox-molecule .sandbox-test .sandbox-bench .sandbox-bench-cloud .sandbox-bench-dispatch .sandbox-bench-rollout .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible .hypothesis
+	@rm -rf public .sandbox .sandbox-molecule .sandbox-test .sandbox-bench .sandbox-bench-cloud .sandbox-bench-dispatch .sandbox-bench-rollout .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible .hypothesis
 	@find . -name __pycache__ -not -path "./.git/*" -prune -exec rm -rf {} +
 	@echo "removed: sandbox, environments, caches, build results"
 
@@ -53,6 +53,12 @@ status: setup ## what runs, which release each device has, the latest runs
 
 jupyter: setup ## print a link (valid for five minutes) to each twin's Jupyter
 	@python -m sandbox jupyter
+
+page: setup ## draw the status page, public/index.html, of ENV=sandbox or of several: ENV="staging production"
+	@rm -rf build/status
+	@for env in $(ENV); do ansible-playbook playbooks/page.yml -l $$env $(PAGE_OPTIONS) \
+		|| echo "page: $$env: it could not be read; the page says so" >&2; done
+	@python -m page --documents build/status --out public/index.html $(ENV)
 
 plan: setup ## what a deployment of ENV=sandbox|staging|production would change
 	ansible-playbook site.yml -l $(ENV) --check --diff
@@ -138,7 +144,7 @@ bench-rollout: setup-dev ## a model of 50 MB onto BENCH="--devices 50" devices, 
 	@PYTHONPATH=module_utils python -m tests.bench.rollout $(BENCH)
 
 lock: setup-dev ## renew the lock files from the *.in files
-	@for name in uv control dev peer oracle emulator jupyter jupyter1 device pipeline; do \
+	@for name in uv control dev peer oracle emulator jupyter jupyter1 device pipeline page; do \
 		.cache/tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-emit-find-links --no-emit-index-url locks/$$name.in -o locks/$$name.txt || exit 1; done
 	@for file in workflows/requirements.in workflows/runner.in $(wildcard workflows/*/requirements.in); do \

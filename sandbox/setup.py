@@ -37,6 +37,9 @@ SUPPORTED = ((3, 11), (3, 13))
 # Python stands for the one it was made from, or the second `make` would make every environment once more.
 PYTHON = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable")
+"""With one of them the tests of the status page run; set-up installs and downloads no browser."""
+
 DEBIAN_PACKAGES = {"sshd": "openssh-server", "ssh": "openssh-client", "ssh-keygen": "openssh-client", "git": "git"}
 
 
@@ -60,6 +63,7 @@ EMULATOR = Environment("AWS emulator", CACHE / "envs/emulator", CLONE / "locks/e
 JUPYTER = Environment("Jupyter of the twins", CACHE / "envs/jupyter", CLONE / "locks/jupyter.txt")
 OLD_JUPYTER = Environment("jupyter-server 1", CACHE / "envs/jupyter1", CLONE / "locks/jupyter1.txt")
 ORACLE = Environment("evidently", CACHE / "envs/oracle", CLONE / "locks/oracle.txt")
+PAGE = Environment("Playwright", CACHE / "envs/page", CLONE / "locks/page.txt")
 PEER = Environment("amazon.aws, plain and with mitogen", CACHE / "envs/peer", CLONE / "locks/peer.txt")
 PIPELINE = Environment(
     "gitlab-ci-local and the scanner for secrets",
@@ -96,6 +100,11 @@ def missing_packages() -> list[str]:
     except ImportError:
         missing.append(f"python{sys.version_info.major}.{sys.version_info.minor}-venv")
     return list(dict.fromkeys(missing))
+
+
+def chromium() -> str | None:
+    """The system's Chromium, if there is one."""
+    return next(filter(None, map(shutil.which, CHROMIUM)), None)
 
 
 def install_packages(packages: list[str]) -> None:
@@ -247,7 +256,7 @@ def set_up(*, dev: bool, optional: Sequence[Environment] = ()) -> None:
         load()  # a mistake in SANDBOX_* shows before minutes of set-up; tests and benchmarks have their own
     install_packages(missing_packages())
     control = DEV if dev or is_complete(DEV) else CONTROL
-    wanted = [control, EMULATOR, JUPYTER, WHEELS, *optional]
+    wanted = [control, EMULATOR, JUPYTER, WHEELS, *([PAGE] if dev and chromium() else []), *optional]
     todo = [environment for environment in wanted if not is_complete(environment)]
     if not todo:
         return

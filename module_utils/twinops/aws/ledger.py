@@ -346,6 +346,10 @@ class Ledger:
         )
         return [cast(Deployment, item) for item in items]
 
+    def newest_deployments(self, *, limit: int) -> list[Deployment]:
+        """What was recorded last about all devices, newest first."""
+        return cast("list[Deployment]", self._newest("deployment", limit, {}))
+
     def record_rollout(self, rollout: Rollout) -> None:
         """Write the state of a rollout; one that has ended stays as it ended.
 

@@ -1,0 +1,202 @@
+"""Reads what the status page shows of an environment. Writes nothing.
+
+Each source is read apart: one that cannot be read is named in the document with its reason, and the rest is shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from .. import runs as states
+from ..errors import TwinopsError
+from ..names import Names
+from ..overview import quality
+from ..overview.model import Read, Source
+from .ledger import Ledger
+
+RUNS_READ = 400
+ROLLOUTS_READ = 50
+DEPLOYMENTS_READ = 20_000
+"""A device has a handful for each rollout."""
+RESULTS_READ = 30
+"""Newest runs of a workflow that judges whose results are read."""
+LARGEST_FILE_BYTES = 1 << 20
+PARALLEL_CALLS = 16
+JUDGES: Mapping[str, tuple[str, ...]] = {quality.EVALUATION: (quality.METRICS, quality.VERSIONS)}
+"""Workflow → files of its results that the page shows."""
+
+FAILED, ABSENT, FINE = "failed", "absent", "ok"
+_NOT_THERE = ("ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "404")
+
+Result = TypeVar("Result")
+
+
+class Absent(TwinopsError):
+    """There is nothing of it yet; no fault."""
+
+
+class Sources:
+    """Reads sources and remembers how that went."""
+
+    def __init__(self) -> None:
+        self.read: list[Source] = []
+
+    def ask(self, name: str, holds: str, read: Callable[[], Result], empty: Callable[[], Any]) -> Result:
+        """What ``read`` gives, or something empty of that kind where it cannot."""
+        try:
+            found = read()
+        except Absent as error:
+            self.read.append(Source(name, holds, ABSENT, str(error)))
+        except (TwinopsError, BotoCoreError, ClientError, OSError, ValueError) as error:
+            state = ABSENT if any(code in str(error) for code in _NOT_THERE) else FAILED
+            self.read.append(Source(name, holds, state, str(error)))
+        else:
+            self.read.append(Source(name, holds, FINE))
+            return found
+        return cast(Result, empty())
+
+
+def read(
+    env: str,
+    *,
+    waves: Mapping[str, str],
+    specs: Sequence[Any],
+    commit: str,
+    now: str,
+    plan: Path | None,
+    client: Callable[[str], Any],
+) -> Read:
+    """What is to be known of ``env`` at ``now``.
+
+    ``waves``: device → wave; ``specs``: the workflows of the work tree ``commit``; ``plan``: a file with what the last
+    report-only deployment would have changed; ``client`` makes a client of a service.
+    """
+    sources = Sources()
+    ledger = Ledger(Names(env).ledger, client("dynamodb"))
+    runs = sources.ask("ledger: runs", "workflows", lambda: ledger.runs(limit=RUNS_READ), list)
+    rollouts = sources.ask("ledger: rollouts", "rollouts, release", lambda: ledger.rollouts(limit=ROLLOUTS_READ), list)
+    deployments = sources.ask(
+        "ledger: deployments",
+        "releases of devices",
+        lambda: ledger.newest_deployments(limit=DEPLOYMENTS_READ),
+        list,
+    )
+    results = sources.ask("reports", "model quality", lambda: _results(client("s3"), runs), dict)
+    alarms = sources.ask("alarms", "alarms", lambda: _alarms(client("cloudwatch"), Names(env)), list)
+    signed_by = sources.ask("signatures", "who signed", lambda: _signers(client, env), list)
+    cloud_plan = sources.ask("cloud plan", "drift of the cloud", lambda: _plan(plan), dict)
+    return Read(
+        env=env,
+        created_at=now,
+        commit=commit,
+        sources=tuple(sources.read),
+        waves=waves,
+        specs=tuple(specs),
+        runs=tuple(runs),
+        rollouts=tuple(rollouts),
+        deployments=tuple(deployments),
+        alarms=tuple(alarms),
+        results=results,
+        cloud_plan=cloud_plan or None,
+        signed_by=tuple(signed_by),
+    )
+
+
+def _results(s3: Any, runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Run → file → content, of those that have a report; a file that a run has not written is left out."""
+    wanted: list[tuple[str, str, str, str]] = []
+    for workflow, files in JUDGES.items():
+        done = [run for run in runs if run["workflow"] == workflow and run["state"] == states.SUCCEEDED]
+        for run in [run for run in done if run.get("report_key")][:RESULTS_READ]:
+            folder = run["report_key"].rpartition("/")[0]
+            wanted += [(run["run_id"], file, run["report_bucket"], f"{folder}/{file}") for file in files]
+    with ThreadPoolExecutor(PARALLEL_CALLS) as pool:
+        contents = list(pool.map(lambda each: _json(s3, each[2], each[3]), wanted))
+    found: dict[str, dict[str, Any]] = {}
+    for (run_id, file, _, _), content in zip(wanted, contents):
+        if content is not None:
+            found.setdefault(run_id, {})[file] = content
+    return found
+
+
+def _json(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
+    """An object's JSON; ``None`` where there is no such object.
+
+    :raises TwinopsError: it is not a JSON object, or larger than anybody would write
+    """
+    try:
+        answer = s3.get_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+            return None
+        raise
+    body = answer["Body"].read(LARGEST_FILE_BYTES + 1)
+    where = f"s3://{bucket}/{key}"
+    if len(body) > LARGEST_FILE_BYTES:
+        raise TwinopsError(f"{where}: expected at most {LARGEST_FILE_BYTES} bytes")
+    try:
+        content = json.loads(body)
+    except ValueError as error:
+        raise TwinopsError(f"{where}: expected JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise TwinopsError(f"{where}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _alarms(cloudwatch: Any, names: Names) -> list[dict[str, str]]:
+    """Alarms on metrics that are on. Those on other alarms say nothing new."""
+    pages = cloudwatch.get_paginator("describe_alarms").paginate(
+        AlarmNamePrefix=names.prefix, StateValue="ALARM", AlarmTypes=["MetricAlarm"]
+    )
+    return [
+        {
+            "name": alarm["AlarmName"],
+            "reason": alarm.get("StateReason", ""),
+            "since": states.timestamp(alarm["StateUpdatedTimestamp"]),
+        }
+        for page in pages
+        for alarm in page["MetricAlarms"]
+        if not alarm["AlarmName"].startswith(names.composite_alarm(""))
+    ]
+
+
+def _signers(client: Callable[[str], Any], env: str) -> list[str]:
+    """Names of the keys whose signatures the newest list of releases bears, as its metadata say.
+
+    Who installs verifies them; here they are only shown.
+    """
+    bucket = Names(env, str(client("sts").get_caller_identity()["Account"])).bucket("models")
+    s3 = client("s3")
+    timestamp = _metadata(s3, bucket, "timestamp")
+    snapshot = _metadata(s3, bucket, f"{timestamp['meta']['snapshot.json']['version']}.snapshot")
+    targets = _metadata(s3, bucket, f"{snapshot['meta']['targets.json']['version']}.targets")
+    signed = _json(s3, bucket, f"tuf/metadata/{snapshot['meta'][f'{env}.json']['version']}.{env}.json") or {}
+    keys = targets["delegations"]["keys"]
+    ids = [signature["keyid"] for signature in signed.get("signatures", ())]
+    return [str(keys.get(keyid, {}).get("x-twinops-name") or keyid[:8]) for keyid in ids]
+
+
+def _metadata(s3: Any, bucket: str, name: str) -> dict[str, Any]:
+    content = _json(s3, bucket, f"tuf/metadata/{name}.json")
+    if content is None:
+        raise Absent("no release was published yet")
+    return dict(content["signed"])
+
+
+def _plan(path: Path | None) -> dict[str, Any]:
+    """What the last report-only deployment said it would change.
+
+    :raises Absent: nobody looked
+    """
+    if path is None or not path.exists():
+        raise Absent("nobody has looked yet: the scheduled job of the pipeline does")
+    content = json.loads(path.read_text("utf-8"))
+    if not isinstance(content, dict) or not isinstance(content.get("at"), str):
+        raise TwinopsError(f"{path}: expected a plan with the time `at`")
+    return content

@@ -1,0 +1,80 @@
+"""The status document: everything that was read, judged and put in order. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .. import rollout as rollout_rules
+from . import answer as answers
+from . import devices, findings, quality, rollouts, workflows
+from .model import VERSION, Alarm, Deployed, Document, Read
+
+ROLLOUTS_SHOWN = 12
+
+
+def assemble(read: Read) -> Document:
+    """The document about what was read."""
+    fleet = devices.fleet(read.waves, read.deployments, read.facts, read.created_at)
+    attempts = rollouts.timeline(read.rollouts[:ROLLOUTS_SHOWN], read.deployments, read.waves)
+    flows = workflows.overview(read.specs, read.runs, read.created_at)
+    deployed = _deployed(read.rollouts, read.signed_by, read.promotions)
+    alarms = tuple(_alarm(alarm) for alarm in read.alarms)
+    checks, drift = findings.of(read.runs, read.results, read.cloud_plan)
+    said = answers.answer(
+        devices=fleet,
+        deployed=deployed,
+        rollouts=attempts,
+        workflows=flows,
+        alarms=alarms,
+        drift=drift,
+        drift_checks=checks,
+        sources=read.sources,
+        now=read.created_at,
+    )
+    return Document(
+        schema=VERSION,
+        env=read.env,
+        created_at=read.created_at,
+        commit=read.commit,
+        sources=read.sources,
+        answer=said,
+        deployed=deployed,
+        devices=fleet,
+        rollouts=attempts,
+        workflows=flows,
+        alarms=alarms,
+        drift_checks=checks,
+        drift=drift,
+        quality=quality.trend(read.runs, read.results),
+    )
+
+
+def as_json(document: Document) -> dict[str, Any]:
+    """The document as plain JSON."""
+    return asdict(document)
+
+
+def _deployed(
+    found: Iterable[Mapping[str, Any]], signed_by: Sequence[str], promotions: Iterable[Mapping[str, Any]]
+) -> Deployed | None:
+    item = next((rollout for rollout in found if rollout["state"] == rollout_rules.COMPLETED), None)
+    if item is None:
+        return None
+    told = [event for event in promotions if event.get("action") == "promote" and event["version"] == item["release"]]
+    return Deployed(
+        release=item["release"],
+        release_digest=item["release_digest"],
+        model_digest=item.get("model_digest", ""),
+        git_sha=item.get("git_sha", ""),
+        data_version=item.get("data_version", ""),
+        at=item.get("ended_at", ""),
+        rollout_id=item["rollout_id"],
+        signed_by=tuple(signed_by),
+        approved_by=told[-1]["approver"] if told else "",
+    )
+
+
+def _alarm(alarm: Mapping[str, Any]) -> Alarm:
+    return Alarm(alarm["name"], alarm.get("reason", ""), alarm.get("since", ""))

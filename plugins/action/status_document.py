@@ -1,0 +1,80 @@
+"""Writes the status document of an environment: what the page is drawn from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+sys.path.append(str(Path(__file__).parents[2] / "module_utils"))  # Ansible's own path to it is for modules only
+from twinops import runs, work_tree, workers
+from twinops.access import ACCESS, access
+from twinops.errors import TwinopsError
+from twinops.names import ENVIRONMENTS
+from twinops.overview import document
+from twinops.spec_files import load_workflows
+
+SPEC = {
+    "env": {"type": "str", "required": True, "choices": list(ENVIRONMENTS)},
+    "waves": {"type": "dict", "required": True},
+    "repository": {"type": "path", "required": True},
+    "plan": {"type": "path"},
+    "dest": {"type": "path", "required": True},
+    **ACCESS,
+}
+
+
+class ActionModule(ActionBase):
+    """``status_document`` (``ansible-doc -M library status_document``)."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        _, params = self.validate_argument_spec(SPEC)
+        workers.end_with_ansible()
+        variables: dict[str, str] = {}
+        self._compute_environment_string(variables)
+        workers.take_environment(variables)
+        try:
+            made = make(params)
+        except TwinopsError as error:
+            return {**result, "failed": True, "msg": str(error)}
+        if not self._task.check_mode:
+            write(Path(params["dest"]), made)
+        return {**result, "changed": False, "answer": made["answer"], "sources": made["sources"]}
+
+
+def make(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The document.
+
+    :raises TwinopsError: the work tree cannot be read; what cannot be read of AWS is said in the document
+    """
+    from twinops.aws import overview  # noqa: PLC0415  (loads botocore: in the worker only)
+    from twinops.aws.clients import client  # noqa: PLC0415
+
+    repository = Path(params["repository"])
+    read = overview.read(
+        params["env"],
+        waves={device: wave for wave, devices in params["waves"].items() for device in devices},
+        specs=list(load_workflows(repository)),
+        commit=work_tree.head(repository),
+        now=runs.now(),
+        plan=Path(params["plan"]) if params["plan"] else None,
+        client=partial(client, **access(params)),
+    )
+    return document.as_json(document.assemble(read))
+
+
+def write(path: Path, made: Mapping[str, Any]) -> None:
+    """As a whole or not at all: a reader sees the old document or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(json.dumps(made, indent=1) + "\n", "utf-8")
+    temporary.replace(path)

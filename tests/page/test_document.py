@@ -1,0 +1,235 @@
+"""The status document: what is read of an environment, judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from twinops.overview import document
+from twinops.overview.model import Read
+
+from sandbox.settings import CLONE
+from tests.page import worlds
+from tests.page.worlds import at, deployment, facts, rollout, run
+
+SCHEMA = json.loads(Path(CLONE / "page/status.schema.json").read_text())
+
+
+def said(read: Read) -> list[tuple[str, str]]:
+    """Tone and headline, then tone and text of each item."""
+    answer = document.assemble(read).answer
+    return [(answer.tone, answer.headline), *((item.tone, item.text) for item in answer.items)]
+
+
+def test_all_is_fine() -> None:
+    assert said(worlds.healthy()) == [("ok", "v2 runs on 6 of 6 devices")]
+
+
+def test_an_environment_without_anything_is_not_called_fine() -> None:
+    assert said(worlds.empty()) == [("none", "Nothing was deployed here yet")]
+
+
+def test_what_needs_somebody_comes_before_what_is_to_be_watched() -> None:
+    assert said(worlds.troubled()) == [
+        ("act", "3 things need somebody, 4 more to watch"),
+        ("act", "1 of 6 devices failed"),
+        ("act", "model_evaluation: the last run ended as FAILED"),
+        ("act", "The cloud differs from git"),
+        ("watch", "v3 was stopped at wave canary and taken back"),
+        ("watch", "1 of 6 devices silent"),
+        ("watch", "1 of 6 devices without v2"),
+        ("watch", "Alarm twinops-staging-dead-letters"),
+    ]
+
+
+def test_a_source_that_cannot_be_read_is_said_and_the_rest_is_shown() -> None:
+    read = worlds.partial()
+    assert said(read) == [
+        ("watch", "2 things to keep an eye on"),
+        ("watch", "This page is incomplete: reports could not be read"),
+        ("watch", "This page is incomplete: alarms could not be read"),
+    ]
+    made = document.assemble(read)
+    assert made.quality == ()
+    assert len(made.devices) == 6
+    assert made.answer.items[0].detail == "GetObject: AccessDenied: not authorized to perform s3:GetObject"
+
+
+def test_where_nothing_could_be_read_nothing_is_said_to_be_fine() -> None:
+    failed = tuple(replace(source, state="failed", problem="no credentials") for source in worlds.SOURCES)
+    assert said(replace(worlds.empty(), sources=failed))[0] == ("act", "Nothing could be read")
+
+
+GATES = [
+    ("completed", {"wave": "fleet"}, ["passed", "passed", "passed"]),
+    ("blocked", {"wave": "early", "reason": "too many"}, ["passed", "failed", "not reached"]),
+    ("running", {"wave": "canary"}, ["running", "pending", "pending"]),
+    ("running", {"wave": "early", "reason": "held: too few"}, ["passed", "held", "pending"]),
+    ("superseded", {"wave": "early", "reason": "superseded by another"}, ["passed", "not reached", "not reached"]),
+]
+
+
+@pytest.mark.parametrize(("state", "other", "gates"), GATES)
+def test_gates_follow_from_the_wave_that_a_rollout_reached(state: str, other: dict[str, Any], gates: list[str]) -> None:
+    read = worlds.healthy()
+    item = rollout("v3", dict.fromkeys(read.waves, "pending"), 1, state=state, **other)
+    shown = document.assemble(replace(read, rollouts=(item, *read.rollouts))).rollouts[0]
+    assert [(wave.name, wave.gate) for wave in shown.waves] == list(zip(("canary", "early", "fleet"), gates))
+
+
+def test_a_wave_that_was_judged_leaves_the_next_one_running() -> None:
+    read = worlds.healthy()
+    states = {name: "committed" if wave == "canary" else "pending" for name, wave in read.waves.items()}
+    item = rollout("v3", states, 1, state="running", wave="canary")
+    shown = document.assemble(replace(read, rollouts=(item,))).rollouts[0]
+    assert [wave.gate for wave in shown.waves] == ["passed", "running", "pending"]
+
+
+def test_a_wave_has_the_times_and_states_of_its_devices() -> None:
+    shown = document.assemble(worlds.healthy()).rollouts[0].waves
+    assert [(wave.name, wave.devices) for wave in shown] == [
+        ("canary", {"committed": 1}), ("early", {"committed": 2}), ("fleet", {"committed": 3}),
+    ]  # fmt: skip
+    assert {(wave.started_at, wave.ended_at) for wave in shown} == {(at(27.9), at(27.9))}
+
+
+def test_a_release_that_was_stopped_and_still_runs_somewhere_needs_somebody() -> None:
+    read = worlds.healthy()
+    item = rollout("v3", {"device-001": "committed"}, 1, state="blocked", wave="canary", reason="dead")
+    assert ("act", "v3 was stopped at wave canary, and 1 device still runs it") in said(
+        replace(read, rollouts=(item, *read.rollouts))
+    )
+
+
+def test_what_a_later_rollout_has_mended_is_not_said_any_more() -> None:
+    read = worlds.healthy()
+    old = rollout("v3", {"device-001": "rolled_back"}, 40, state="blocked", wave="canary", reason="dead")
+    assert said(replace(read, rollouts=(*read.rollouts, old)))[0][0] == "ok"
+
+
+def test_a_rollout_that_stands_still_for_hours_is_noticed() -> None:
+    read = worlds.healthy()
+    item = rollout("v3", dict.fromkeys(read.waves, "pending"), 7, state="running", wave="canary")
+    assert ("watch", "The rollout of v3 has not ended for hours") in said(
+        replace(read, rollouts=(item, *read.rollouts))
+    )
+
+
+HEALTH: list[tuple[str, dict[str, Any], str]] = [
+    ("it answers", {}, "ok"),
+    ("its release says that it failed", {"health": {"status": "failed", "reason": "NaN"}}, "failed"),
+    ("its release does not answer", {"health": None}, "failed"),
+    ("it starts", {"health": {"status": "starting"}}, "starting"),
+    ("it never had a release", {"release": None, "health": None}, "no release"),
+    ("it was last heard of long ago", {"at": at(1.5)}, "silent"),
+    ("it tells no time", {"at": None}, "silent"),
+]
+
+
+@pytest.mark.parametrize(("changes", "health"), [case[1:] for case in HEALTH], ids=[case[0] for case in HEALTH])
+def test_health_from_the_facts_of_a_device(changes: dict[str, Any], health: str) -> None:
+    read = worlds.healthy()
+    told = {**read.facts, "device-001": facts("device-001", "v2", **changes)}
+    assert document.assemble(replace(read, facts=told)).devices[0].health == health
+
+
+def without_facts(*events: dict[str, Any]) -> Any:
+    read = worlds.healthy()
+    return document.assemble(replace(read, facts={}, deployments=events)).devices[0]
+
+
+def test_without_facts_the_ledger_tells_what_runs_but_not_how_it_is() -> None:
+    device = without_facts(deployment("device-001", "v2", 28), deployment("device-001", "v1", 400))
+    assert (device.release, device.health, device.told_by, device.last_seen) == ("v2", "unknown", "ledger", at(27.9))
+
+
+def test_a_device_that_the_last_rollout_did_not_reach_runs_what_it_ran() -> None:
+    missed = deployment("device-001", "v2", 28, "unreachable", valid_from="", reason="no connection")
+    device = without_facts(missed, deployment("device-001", "v1", 400))
+    assert (device.release, device.health, device.notes) == ("v1", "unreachable", ("no connection",))
+
+
+def test_a_release_taken_back_leaves_the_one_before() -> None:
+    events = [deployment("device-001", "v3", 2), deployment("device-001", "v3", 1, "rolled_back")]
+    device = without_facts(*events, deployment("device-001", "v2", 28))
+    assert device.release == "v2"
+
+
+def test_silence_of_many_needs_somebody() -> None:
+    read = worlds.healthy(100)
+    for silent, tone in ((10, "watch"), (11, "act")):
+        told = {name: facts(name, "v2", 600 if n < silent else 3) for n, name in enumerate(read.waves)}
+        assert (tone, f"{silent} of 100 devices silent") in said(replace(read, facts=told))
+
+
+WORKFLOWS: list[tuple[str, list[tuple[float, str]], str]] = [
+    ("never ran", [], "never"),
+    ("ran today", [(3, "SUCCEEDED")], "ok"),
+    ("the last one failed", [(3, "FAILED"), (27, "SUCCEEDED")], "failed"),
+    ("the last one was lost", [(3, "LOST")], "failed"),
+    ("one at work hides no failure", [(0.1, "RUNNING"), (3, "TIMED_OUT")], "failed"),
+    ("one at work after a good one", [(0.1, "RUNNING"), (3, "SUCCEEDED")], "running"),
+    ("a skipped one says nothing", [(1, "SKIPPED"), (3, "SUCCEEDED")], "ok"),
+    ("a cancelled one says nothing", [(1, "CANCELLED"), (3, "FAILED")], "failed"),
+    ("missing for longer than it may", [(27, "SUCCEEDED")], "missing"),
+]
+
+
+@pytest.mark.parametrize(("runs", "state"), [case[1:] for case in WORKFLOWS], ids=[case[0] for case in WORKFLOWS])
+def test_state_of_a_workflow(runs: list[tuple[float, str]], state: str) -> None:
+    made = [run(number, hours, what) for number, (hours, what) in enumerate(runs)]
+    shown = document.assemble(replace(worlds.healthy(), runs=tuple(made), results={})).workflows[0]
+    assert shown.state == state
+
+
+def test_a_workflow_that_left_the_repository_is_still_shown() -> None:
+    read = worlds.healthy()
+    made = document.assemble(replace(read, runs=(run(1, 1, workflow="gone"), *read.runs)))
+    assert [(flow.name, flow.state) for flow in made.workflows] == [
+        ("model_evaluation", "ok"), ("monthly_report", "never"), ("gone", "ok"),
+    ]  # fmt: skip
+
+
+def test_an_alarm_about_a_failed_workflow_is_said_once() -> None:
+    read = worlds.healthy()
+    alarms = tuple(
+        {"name": f"twinops-staging-{name}", "reason": "", "since": at(1)}
+        for name in ("failed-model_evaluation", "dispatch-errors")
+    )
+    texts = [text for _, text in said(replace(read, runs=(run(1, 1, "FAILED"), *read.runs), alarms=alarms))]
+    assert texts[1:] == ["model_evaluation: the last run ended as FAILED", "Alarm twinops-staging-dispatch-errors"]
+
+
+def test_quality_is_that_of_the_release_in_use_oldest_first() -> None:
+    trend = document.assemble(worlds.healthy()).quality
+    assert [point.release for point in trend] == ["v1"] * 12 + ["v2"] * 2
+    assert trend[-1].macro_f1 == pytest.approx(0.9978)
+    assert trend[-1].at > trend[0].at
+
+
+def test_who_approved_and_signed_the_release() -> None:
+    deployed = document.assemble(worlds.healthy()).deployed
+    assert deployed is not None
+    assert (deployed.release, deployed.approved_by, deployed.signed_by) == ("v2", "ada@example.com", ("staging-1",))
+
+
+WORLDS: list[Callable[[], Read]] = [
+    worlds.healthy, worlds.troubled, worlds.empty, worlds.partial, worlds.hostile,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=[world.__name__ for world in WORLDS])
+def test_documents_fit_the_published_schema(world: Callable[[], Read]) -> None:
+    jsonschema.validate(worlds.as_document(world()), SCHEMA)
+
+
+def test_the_schema_refuses_what_the_page_does_not_know() -> None:
+    made = worlds.as_document(worlds.healthy())
+    made["devices"][0]["health"] = "splendid"
+    with pytest.raises(jsonschema.ValidationError, match="splendid"):
+        jsonschema.validate(made, SCHEMA)
