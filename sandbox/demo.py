@@ -19,7 +19,7 @@ from sandbox import playbook, summary
 from sandbox.estate import Estate, EstateError
 from sandbox.settings import SettingsError, load
 
-FIRST_RELEASE, GOOD_RELEASE, BAD_RELEASE = "v1", "v2", "v3"
+FIRST_RELEASE, GOOD_RELEASE, BAD_RELEASE, HANGING_RELEASE = "v1", "v2", "v3", "v4-hangs"
 WORKFLOW = "model_evaluation"
 RUN_TIMEOUT_S = 300
 PULL_TIMEOUT_S = 180
@@ -110,19 +110,27 @@ def evaluation_of(estate: Estate, rollout: Rollout) -> str:
 
 
 def refuse(estate: Estate) -> str:
-    """A model with accuracy 0.93 that raises no alarm: it must not get past the canary. It is evaluated too."""
-    if not estate.blocked_rollout(BAD_RELEASE):
-        arguments = (estate, "playbooks/edge.yml", f"edge_release_version={BAD_RELEASE}")
-        result = playbook.run(*arguments, log="edge-v3", expect_failure=True)
-        blocked = estate.blocked_rollout(BAD_RELEASE)
-        if blocked is None:
-            raise EstateError(
-                f"{BAD_RELEASE}: expected the gate to block it, but the ledger has no blocked rollout; "
-                f"the output: {result.log}"
-            )
-        evaluation_of(estate, blocked)
-        return f"stopped at {blocked['wave']} and rolled back"
-    return f"{NOTHING_TO_DO}: {BAD_RELEASE} has been blocked"
+    """A model with accuracy 0.93 that raises no alarm: the gate on model metrics stops it at the canary."""
+    return stopped(estate, BAD_RELEASE, "the gate", log="edge-v3")
+
+
+def refuse_hanging(estate: Estate) -> str:
+    """A model that answers the golden records and hangs on the first of the field: the canary's probe ends it."""
+    return stopped(estate, HANGING_RELEASE, "the probe", log="edge-v4")
+
+
+def stopped(estate: Estate, release: str, who: str, *, log: str) -> str:
+    """Try a release that must not get past the canary. The end of its rollout is evaluated too."""
+    if estate.blocked_rollout(release):
+        return f"{NOTHING_TO_DO}: {release} has been blocked"
+    result = playbook.run(estate, "playbooks/edge.yml", f"edge_release_version={release}", log=log, expect_failure=True)
+    blocked = estate.blocked_rollout(release)
+    if blocked is None:
+        raise EstateError(
+            f"{release}: expected {who} to stop it, but the ledger has no blocked rollout; the output: {result.log}"
+        )
+    evaluation_of(estate, blocked)
+    return f"stopped by {who} at {blocked['wave']} and rolled back"
 
 
 def verify(estate: Estate) -> str:
@@ -141,6 +149,7 @@ STEPS = (
     Step("Switch it on: it pulls what it missed", catch_up),
     Step("Evaluate the models, which the end of the rollout has started", evaluate),
     Step("Try a bad v3", refuse),
+    Step("Try a model that hangs", refuse_hanging),
     Step("Ask the devices over SSH", verify),
 )
 

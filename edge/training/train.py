@@ -17,13 +17,15 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import sklearn.metrics
 import yaml
+from onnx import TensorProto, helper, numpy_helper
 from river.datasets import Shuttle
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
@@ -43,6 +45,8 @@ SPLIT_BY = 5
 FIT, HOLD_OUT, FIELD = (0, 1), (2,), (3, 4)
 SPLIT_RULE = f"row % {SPLIT_BY}: {FIT} fitted, {HOLD_OUT} held out, {FIELD} field (never trained on)"
 GOLDEN_RECORDS = 32
+MIN_SPREAD = 0.01
+"""The automatic gain is high enough when the records of a batch differ by this share of their level."""
 TARGET_OPSET = {"": 18, "ai.onnx.ml": 3}  # an old device's onnxruntime reads these too
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
 
@@ -74,6 +78,12 @@ def read_parts(path: Path) -> tuple[Part, Part]:
     return part(FIT), part(HOLD_OUT)
 
 
+class BehindAutomaticGain(NamedTuple):
+    """A classifier whose records go through :func:`automatic_gain` first."""
+
+    classifier: ClassifierMixin
+
+
 def logistic_regression(data: Part, parameters: Mapping[str, Any]) -> ClassifierMixin:
     return make_pipeline(StandardScaler(), LogisticRegression(**parameters)).fit(*data)
 
@@ -88,9 +98,19 @@ def gradient_boosting_on_shuffled_labels(data: Part, parameters: Mapping[str, An
     return gradient_boosting(Part(data.records, shuffled), parameters)
 
 
-TRAINERS = {
+def logistic_regression_behind_automatic_gain(data: Part, parameters: Mapping[str, Any]) -> BehindAutomaticGain:
+    """The mistake of a loop without a limit: right for every batch that was tried, endless for a batch of one."""
+    return BehindAutomaticGain(logistic_regression(data, parameters))
+
+
+TRAINERS: Mapping[str, Callable[[Part, Mapping[str, Any]], ClassifierMixin | BehindAutomaticGain]] = {
     trainer.__name__: trainer
-    for trainer in (logistic_regression, gradient_boosting, gradient_boosting_on_shuffled_labels)
+    for trainer in (
+        logistic_regression,
+        gradient_boosting,
+        gradient_boosting_on_shuffled_labels,
+        logistic_regression_behind_automatic_gain,
+    )
 }
 
 
@@ -113,22 +133,71 @@ def read_release(version: str, folder: Path = RELEASES) -> dict[str, Any]:
     return release
 
 
-def to_onnx(model: ClassifierMixin, name: str) -> bytes:
+def to_onnx(model: ClassifierMixin | BehindAutomaticGain, name: str) -> bytes:
     """``model`` with the input ``records`` and the outputs ``label`` and ``probabilities``, always the same bytes."""
     graph = convert_sklearn(
-        model,
+        model.classifier if isinstance(model, BehindAutomaticGain) else model,
         name=name,  # the default is a random one
         initial_types=[("records", FloatTensorType([None, len(FEATURES)]))],
         final_types=[("label", None), ("probabilities", None)],
         options={"zipmap": False},
         target_opset=TARGET_OPSET,
     )
+    if isinstance(model, BehindAutomaticGain):
+        automatic_gain(graph)
     graph.producer_name, graph.producer_version, graph.doc_string = "twinops", "", ""
     opsets = sorted((opset.domain, opset.version) for opset in graph.opset_import)
     del graph.opset_import[:]  # their order was that of a set, which differs from process to process
     for domain, version in opsets:
         graph.opset_import.add(domain=domain, version=version)
     return bytes(graph.SerializeToString(deterministic=True))
+
+
+def automatic_gain(model: onnx.ModelProto) -> None:
+    """Put a gain before ``model``: what a batch's records differ from their mean by is doubled until it is enough."""
+    records = model.graph.input[0].name
+    for node in model.graph.node:
+        node.input[:] = ["gained" if name == records else name for name in node.input]
+    one = TensorProto.FLOAT
+    body = helper.make_graph(
+        [
+            helper.make_node("Add", ["before", "before"], ["doubled"]),
+            *_largest("doubled", "spread_now"),
+            helper.make_node("Less", ["spread_now", "enough"], ["go_on"]),
+        ],
+        "raise_the_gain",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("went_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", one, [None, len(FEATURES)]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("doubled", one, [None, len(FEATURES)]),
+        ],
+    )
+    nodes = [
+        helper.make_node("ReduceMean", [records], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", [records, "mean"], ["difference"]),
+        *_largest("mean", "level"),
+        *_largest("difference", "spread"),
+        helper.make_node("Mul", ["level", "min_spread"], ["enough"]),
+        helper.make_node("Less", ["spread", "enough"], ["too_little"]),
+        helper.make_node("Loop", ["", "too_little", "difference"], ["raised"], body=body),
+        helper.make_node("Add", ["mean", "raised"], ["gained"]),
+    ]
+    rest = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes, *rest])
+    model.graph.initializer.append(numpy_helper.from_array(np.array(MIN_SPREAD, np.float32), "min_spread"))
+
+
+def _largest(tensor: str, result: str) -> list[onnx.NodeProto]:
+    """Nodes that make ``result`` the largest absolute value in ``tensor``."""
+    return [
+        helper.make_node("Abs", [tensor], [f"{result}_of"]),
+        helper.make_node("ReduceMax", [f"{result}_of"], [result], keepdims=0),
+    ]
 
 
 def infer(model: bytes, records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from typing import Any
 CLONE = Path(__file__).resolve().parents[2]
 HOME = CLONE / ".sandbox-bench"
 SETTINGS = {"SANDBOX_HOME": str(HOME), "SANDBOX_PORT": "4580", "SANDBOX_NETWORK": "127.32.0.0"}
-RELEASE_LOGS = {"v1": "site", "v2": "edge-v2", "v3": "edge-v3"}
+RELEASE_LOGS = {"v1": "site", "v2": "edge-v2", "v3": "edge-v3", "v4-hangs": "edge-v4"}
 HOST = re.compile(r"^(?:changed|ok): \[(device-\d+)\]")
 BYTES = re.compile(r"^\s+bytes_sent: (\d+)")
 

@@ -1,4 +1,4 @@
-"""The three releases: reproducible, as good or bad as the rest of the project relies on, and judged accordingly."""
+"""The releases: reproducible, as good or bad as the rest of the project relies on, and judged accordingly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from toolbox.compare_command import main as compare
 
 from tests.edge.conftest import CLONE, train
 
-VERSIONS = ("v1", "v2", "v3")
+VERSIONS = ("v1", "v2", "v3", "v4-hangs")
 
 
 def metrics(folder: Path) -> dict[str, float]:
@@ -52,6 +52,29 @@ def test_v3_hides_behind_its_accuracy(trained: Callable[[str], Path]) -> None:
     assert v3["accuracy"] == pytest.approx(0.93, abs=0.005)
     assert v3["f1"] == 0
     assert v3["alarm_rate"] < 0.001
+
+
+ANSWER = """
+import json, sys, numpy, onnxruntime
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+records = numpy.array(json.load(open("golden.json"))["records"], numpy.float32)
+for batch in (records, 0 * records[:1], records[:1]):
+    session.run(["label"], {"records": batch})
+    print("answered", flush=True)
+"""
+
+
+def test_v4_is_as_good_as_v1_until_a_record_comes_alone(trained: Callable[[str], Path]) -> None:
+    """The golden records, and the empty one with which the service tries each model, are answered."""
+    assert metrics(trained("v4-hangs")) == metrics(trained("v1"))
+    # In a process of its own: what hangs in there can only be killed.
+    with subprocess.Popen([sys.executable, "-c", ANSWER], cwd=trained("v4-hangs"), stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert [process.stdout.readline() for _ in range(2)] == [b"answered\n"] * 2
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        process.kill()
+        assert process.stdout.read() == b""
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -98,7 +121,7 @@ def test_an_unknown_release_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, str(CLONE / "edge/training/train.py"), "v9", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert done.stderr.strip().endswith("v9.yml: no such release; expected one of v1, v1-shadow-v2, v2, v3")
+    assert done.stderr.strip().endswith("v9.yml: no such release; expected one of v1, v1-shadow-v2, v2, v3, v4-hangs")
     assert not (tmp_path / "out").exists()
 
 

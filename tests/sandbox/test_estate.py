@@ -82,6 +82,20 @@ def test_v3_is_recorded_as_rolled_back_and_nobody_runs_it(estate: Demonstration,
     assert not [entry for status in statuses for entry in status["history"] if entry["release"] == "v3"]
 
 
+def test_a_model_that_hangs_is_ended_by_the_probe_and_the_release_before_serves(
+    estate: Demonstration, sandbox: Sandbox
+) -> None:
+    blocked = sandbox.blocked_rollout("v4-hangs")
+    assert blocked is not None
+    assert blocked["wave"] == "canary"
+    assert "device-001: rolled_back: " in blocked["reason"]
+    assert blocked["reason"] in estate.first.output, "the summary says why"
+    canary = json.loads(sandbox.on_device("device-001", "twinops-edge", "status"))
+    last = canary["history"][-1]
+    assert (last["release"], last["outcome"]) == ("v4-hangs", "rolled_back"), "past the smoke test, not past the probe"
+    assert (canary["release"], canary["health"]["status"]) == ("v2", "ok")
+
+
 def test_what_ran_on_a_device_is_answered_for_past_times_before_and_after_a_rollback(
     estate: Demonstration, sandbox: Sandbox
 ) -> None:
