@@ -28,8 +28,10 @@ options:
     description:
       - C(published) makes the release available to rollouts.
       - C(current) also makes it the one that the environment runs, which is what the next release is compared with.
+      - C(reaffirmed) signs again that the current one is current, because I(release) was blocked. A device that runs
+        the blocked one, and was not reached when it was taken back, returns to the current one when it pulls.
     type: str
-    choices: [published, current]
+    choices: [published, current, reaffirmed]
     default: published
   project:
     description: The clone of the twinops repository.
@@ -129,7 +131,7 @@ from ansible.module_utils.twinops.access import ACCESS, access
 from ansible.module_utils.twinops.aws import session
 from ansible.module_utils.twinops.aws.clients import caller_arn
 from ansible.module_utils.twinops.aws.registry import Registry
-from ansible.module_utils.twinops.aws.release_bundle import CURRENT, PUBLISHED, Options, reconcile
+from ansible.module_utils.twinops.aws.release_bundle import CURRENT, PUBLISHED, REAFFIRMED, Options, reconcile
 from ansible.module_utils.twinops.aws.releases import Bucket
 from ansible.module_utils.twinops.errors import TwinopsError
 from ansible.module_utils.twinops.publishing.keys import key_plan
@@ -138,7 +140,7 @@ from ansible.module_utils.twinops.publishing.options import SIGNING, key_ring
 SPEC = {
     "env": {"type": "str", "required": True},
     "release": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": [PUBLISHED, CURRENT], "default": PUBLISHED},
+    "state": {"type": "str", "choices": [PUBLISHED, CURRENT, REAFFIRMED], "default": PUBLISHED},
     "project": {"type": "path", "required": True},
     "build_cache": {"type": "path"},
     "development_keys": {"type": "bool", "default": False, "no_log": False},

@@ -315,10 +315,15 @@ def stored_path(target: str, digest: str) -> str:
     return f"{folder}/{digest}.{name}"
 
 
-def current_bytes(version: str, manifest_sha256: str, before: Mapping[str, Any] | None) -> bytes:
-    """``current.json``. Its serial grows with each move away from ``before``, so that a device tells old from new."""
+def current_bytes(
+    version: str, manifest_sha256: str, before: Mapping[str, Any] | None, *, again: bool = False
+) -> bytes:
+    """``current.json``. Its serial grows with each move away from ``before``, so that a device tells old from new.
+
+    ``again`` lets it grow without a move: whoever left this release for another one is to come back.
+    """
     named = {"release": version, "manifest_sha256": manifest_sha256}
-    if before is not None and {key: before.get(key) for key in named} == named:
+    if before is not None and not again and {key: before.get(key) for key in named} == named:
         return as_json_bytes(dict(before))
     return as_json_bytes({**named, "serial": current_serial(before) + 1})
 

@@ -73,7 +73,16 @@ class Publisher:
 
     def make_current(self, wanted: Mapping[str, Any]) -> None:
         """What the end of a completed rollout does."""
-        self.current = json.loads(release.current_bytes(wanted["release"], wanted["release_digest"], self.current))
+        self._point(release.current_bytes(wanted["release"], wanted["release_digest"], self.current))
+
+    def reaffirm(self) -> None:
+        """What a gate that blocks another release does."""
+        assert self.current
+        named = (self.current["release"], self.current["manifest_sha256"])
+        self._point(release.current_bytes(*named, self.current, again=True))
+
+    def _point(self, current: bytes) -> None:
+        self.current = json.loads(current)
         self._put({release.current_target(self.env): release.as_json_bytes(self.current)})
 
     def _put(self, targets: Mapping[str, bytes]) -> None:

@@ -184,6 +184,30 @@ def test_a_blocked_release_is_never_pulled(field: Field) -> None:
     assert field.runs == "v2"
 
 
+@pytest.mark.fault("device away when its release was blocked", "goes back by its next pull")
+def test_a_device_that_was_away_when_its_release_was_blocked_goes_back(field: Field) -> None:
+    v2, v3 = field.publisher.publish("v2", OTHER), field.publisher.publish("v3", CHANGED)
+    field.complete(v2)
+    field.pull()
+    field.world.install(v3)
+    assert field.pull()[0] == "nothing", "its rollout goes on"
+    field.publisher.reaffirm()
+    field.upload()
+    assert field.pull() == ("installed", "v2 runs")
+    assert field.runs == "v2"
+    assert field.pull() == ("nothing", "v2 runs")
+
+
+def test_a_blocked_release_that_is_tried_once_more_is_left_to_its_rollout(field: Field) -> None:
+    v2, v3 = field.publisher.publish("v2", OTHER), field.publisher.publish("v3", CHANGED)
+    field.complete(v2)
+    field.publisher.reaffirm()
+    field.upload()
+    field.world.install(field.publisher.deliverable(v3["release_digest"]))
+    assert field.pull() == ("nothing", "v3 runs, decided after v2 became current")
+    assert field.runs == "v3"
+
+
 def test_an_operator_s_way_back_is_followed_also_to_a_release_that_was_current_before(field: Field) -> None:
     field.complete(field.v1)
     v2 = field.publisher.publish("v2", OTHER)

@@ -384,6 +384,27 @@ def test_the_current_release_moves_only_on_demand(clone: Clone) -> None:
     assert clone.run("v1", state="current")["changed"] is False
 
 
+def test_what_is_current_is_signed_again_when_another_release_was_blocked(clone: Clone) -> None:
+    clone.run()
+    assert clone.run("v2", state="reaffirmed") == {"changed": False, "current": None, "written": []}
+    before = clone.run(state="current")["current"]
+    clone.run("v2")
+    content = clone.content()
+    proposed = clone.run("v2", state="reaffirmed", apply=False)
+    assert (proposed["changed"], proposed["current"]["serial"]) == (True, before["serial"] + 1)
+    assert clone.content() == content
+    again = clone.run("v2", state="reaffirmed")["current"]
+    assert again == {**before, "serial": before["serial"] + 1}
+    assert clone.run()["current"] == again
+
+
+def test_a_host_without_the_key_proposes_that_the_current_release_is_signed_again(clone: Clone) -> None:
+    clone.run(state="current")
+    (clone.folder / "keys/staging-1.pem").unlink()
+    with pytest.raises(TwinopsError, match=r"staging/current.json is not signed again yet: .*staging-1"):
+        clone.run(state="reaffirmed")
+
+
 def test_production_signs_twice(clone: Clone) -> None:
     clone.run(signature_threshold=2)
     (path,) = [key for key in clone.s3.objects if key.endswith(f".{ENV}.json")]

@@ -96,6 +96,25 @@ def test_a_model_that_hangs_is_ended_by_the_probe_and_the_release_before_serves(
     assert (canary["release"], canary["health"]["status"]) == ("v2", "ok")
 
 
+def test_what_is_current_is_signed_again_for_each_release_that_was_blocked(
+    estate: Demonstration, sandbox: Sandbox
+) -> None:
+    """Devices that were out of reach when v3 or v4-hangs was taken back come back by it."""
+    s3, bucket = sandbox.client("s3"), NAMES.bucket("models")
+    listed = s3.list_objects_v2(Bucket=bucket, Prefix="tuf/targets/sandbox/")["Contents"]
+    named = [json.load(s3.get_object(Bucket=bucket, Key=item["Key"])["Body"]) for item in listed if is_pointer(item)]
+    assert [current["release"] for current in sorted(named, key=lambda current: current["serial"])] == [
+        "v1",
+        "v2",
+        "v2",
+        "v2",
+    ]
+
+
+def is_pointer(item: dict[str, str]) -> bool:
+    return item["Key"].endswith(".current.json")
+
+
 def test_what_ran_on_a_device_is_answered_for_past_times_before_and_after_a_rollback(
     estate: Demonstration, sandbox: Sandbox
 ) -> None:

@@ -22,6 +22,7 @@ from .releases import Bucket, Publication, ReleaseStore
 
 PUBLISHED = "published"
 CURRENT = "current"
+REAFFIRMED = "reaffirmed"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def reconcile(
     store = ReleaseStore(bucket, options.repository, env, keys, plan=options.key_plan, now=now)
     if apply and not store.has_bucket:
         raise TwinopsError(f"s3://{bucket.name}: expected the bucket for models, found none; deploy it: --tags cloud")
+    if options.state == REAFFIRMED:
+        return reaffirm(env, store, apply=apply)
     before = describe(store)
     manifest, targets = _wanted(options, store, apply=apply)
     if manifest is None:
@@ -108,6 +111,30 @@ def reconcile(
     if store.repository is not None:
         result |= delivery(options.env, manifest, store.repository)
     return result
+
+
+def reaffirm(env: str, store: ReleaseStore, *, apply: bool) -> dict[str, Any]:
+    """Sign again, with a new serial, which release is current: a device that runs another one comes back when it pulls.
+
+    :raises TwinopsError: the keys for that are elsewhere; it is proposed to their keepers
+    """
+    current = store.current()
+    if current is None:
+        return {"changed": False, "current": None, "written": []}
+    target = release.current_target(env)
+    pointer = release.current_bytes(current["release"], current["manifest_sha256"], current, again=True)
+    published = store.publish({target: pointer}, {target: pointer}, apply=apply)
+    if published.lacking:
+        raise TwinopsError(
+            f"{target} is not signed again yet: {'; '.join(map(str, published.lacking))}. It waits in the bucket: sign "
+            "it on the host of that key with playbooks/sign.yml. Until then devices out of reach keep what they run"
+        )
+    return {
+        "changed": True,
+        "current": _current(store) if apply else json.loads(pointer),
+        "written": published.written,
+        "warnings": published.warnings,
+    }
 
 
 def waiting_for(manifest: release.Manifest, publication: Publication) -> str:
