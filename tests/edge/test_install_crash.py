@@ -167,30 +167,61 @@ def test_a_real_sigkill_at_a_phase(tmp_path: Path, phase: str) -> None:
     scene.world.close()
 
 
-@pytest.mark.fault("power cut", "what is renamed into place was synced before")
+class Disk:
+    """Notes what is synced and renamed below a device's folder, in that order, as a disk sees it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+        self.synced: set[tuple[int, int]] = set()
+        self.renamed: list[str] = []
+        self.mistakes: list[str] = []
+        self._root, self._unsynced_folder = root, ""
+        self._fsync, self._replace = os.fsync, os.replace
+        monkeypatch.setattr(os, "fsync", self.fsync)
+        monkeypatch.setattr(os, "replace", self.rename)
+        monkeypatch.setattr(os, "rename", self.rename)
+
+    def fsync(self, descriptor: int) -> None:
+        self._fsync(descriptor)
+        self.synced.add(inode(os.fstat(descriptor)))
+        if self._unsynced_folder and inode(Path(self._unsynced_folder).stat()) == inode(os.fstat(descriptor)):
+            self._unsynced_folder = ""
+
+    def rename(self, source: Any, place: Any, *arguments: Any, **keywords: Any) -> None:
+        source, place = Path(source), Path(place)
+        below = place.relative_to(self._root)
+        if below.parts[0] != "tuf":  # python-tuf's; looked at when all is over
+            self.settle(f"renaming {below}")
+            if not source.is_symlink():
+                parts = [source, *source.rglob("*")]
+                self.mistakes += [f"{below}: {part.name} was not synced" for part in parts if not self.has(part)]
+            self.renamed.append(str(below))
+            self._unsynced_folder = str(place.parent)
+        self._replace(source, place, *arguments, **keywords)
+
+    def settle(self, before: str) -> None:
+        """The rename before must have reached the disk by now."""
+        if self._unsynced_folder:
+            self.mistakes.append(f"{self._unsynced_folder}: was not synced before {before}")
+        self._unsynced_folder = ""
+
+    def has(self, path: Path) -> bool:
+        return inode(path.stat()) in self.synced
+
+
+def inode(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+@pytest.mark.fault("power cut", "what is renamed into place was synced before, and the rename before the next step")
 def test_what_is_renamed_into_place_was_synced_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a power cut a name without its bytes is a mixture; the order of sync and rename is what prevents it."""
     scene = Scene(tmp_path, "update")
-    synced: set[tuple[int, int]] = set()
-    renamed: list[tuple[str, bool]] = []
-    fsync, rename = os.fsync, os.replace
-
-    def note_fsync(descriptor: int) -> None:
-        fsync(descriptor)
-        status = os.fstat(descriptor)
-        synced.add((status.st_dev, status.st_ino))
-
-    def note_rename(source: Any, place: Any, *arguments: Any, **keywords: Any) -> None:
-        status = os.lstat(source)
-        name = Path(place).name
-        if not Path(source).is_symlink() and "tuf" not in Path(place).parts:
-            renamed.append((name, (status.st_dev, status.st_ino) in synced))
-        rename(source, place, *arguments, **keywords)
-
-    monkeypatch.setattr(os, "fsync", note_fsync)
-    monkeypatch.setattr(os, "replace", note_rename)
-    monkeypatch.setattr(os, "rename", note_rename)
+    disk = Disk(monkeypatch, scene.world.root)
     scene.act()
     scene.world.close()
-    assert {name for name, _ in renamed} == {"state.json", "b"}
-    assert [name for name, was_synced in renamed if not was_synced] == []
+    disk.settle("the end")
+    assert set(disk.renamed) == {"state.json", "slots/b", "current"}
+    assert disk.mistakes == []
+    seen = [path for path in (scene.world.root / "tuf/metadata").rglob("*.json") if path.is_file()]
+    assert len(seen) >= 5
+    assert [path.name for path in seen if not disk.has(path)] == [], "what was seen must not be forgotten"
