@@ -1,4 +1,4 @@
-"""The spec's ``data_sources``: where workflows read data that twinops does not keep itself. Pure.
+"""The spec's ``data_sources``: where workflows read data that twinops does not keep, and may write summaries. Pure.
 
 A source has a name, by which workflows ask for it, and a type: ``redshift``, ``dynamodb`` or ``s3``. What a workflow
 does with it is the same for each (``workflows/toolbox/data.py``); what AWS must allow is here.
@@ -27,11 +27,15 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "index": {"type": "str"},
     "bucket": {"type": "str"},
     "prefix": {"type": "str"},
+    "writable": {"type": "bool"},
 }
 """One source, as an argument spec of Ansible. Which options go together, :func:`parse` knows."""
 
 LIST = {"type": "list", "elements": "dict", "options": OPTIONS, "default": []}
 """Argument spec of all sources."""
+
+_RUN_SQL = ["redshift-data:BatchExecuteStatement", "redshift-data:ExecuteStatement"]
+"""A batch is one transaction, which is how a summary replaces its rows."""
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
@@ -50,7 +54,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class RedshiftCluster:
-    """A database of a cluster, by the Data API and with passwords that IAM makes for ``db_user``."""
+    """A database of a cluster, by the Data API and with passwords that IAM makes for ``db_user``.
+
+    What that user may read and write there is said by the database's own grants.
+    """
 
     required: ClassVar[tuple[str, ...]] = ("cluster", "database", "db_user")
     optional: ClassVar[tuple[str, ...]] = ()
@@ -71,7 +78,7 @@ class RedshiftCluster:
         return [
             allow(
                 f"Query{_title(self.name)}",
-                ["redshift-data:ExecuteStatement"],
+                _RUN_SQL,
                 [scope.arn("redshift", f"cluster:{self.cluster}")],
             ),
             allow(f"LogInTo{_title(self.name)}", ["redshift:GetClusterCredentials"], log_in),
@@ -99,21 +106,22 @@ class RedshiftWorkgroup:
     def statements(self, scope: Scope) -> list[Statement]:
         workgroup = [scope.arn("redshift-serverless", f"workgroup/{self.workgroup_id}")]
         return [
-            allow(f"Query{_title(self.name)}", ["redshift-data:ExecuteStatement"], workgroup),
+            allow(f"Query{_title(self.name)}", _RUN_SQL, workgroup),
             allow(f"LogInTo{_title(self.name)}", ["redshift-serverless:GetCredentials"], workgroup),
         ]
 
 
 @dataclass(frozen=True)
 class DynamoDbTable:
-    """A table, or one of its indexes, read as a whole."""
+    """A table, or one of its indexes, read as a whole; ``writable``: a table that summaries are written to."""
 
     required: ClassVar[tuple[str, ...]] = ("table",)
-    optional: ClassVar[tuple[str, ...]] = ("index",)
+    optional: ClassVar[tuple[str, ...]] = ("index", "writable")
 
     name: str
     table: str
     index: str = ""
+    writable: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return _described("dynamodb", self)
@@ -121,19 +129,28 @@ class DynamoDbTable:
     def statements(self, scope: Scope) -> list[Statement]:
         table = f"table/{self.table}"
         place = scope.arn("dynamodb", f"{table}/index/{self.index}" if self.index else table)
-        return [allow(f"Read{_title(self.name)}", ["dynamodb:Query", "dynamodb:Scan"], [place])]
+        read = allow(f"Read{_title(self.name)}", ["dynamodb:Query", "dynamodb:Scan"], [place])
+        if not self.writable:
+            return [read]
+        # Replacing rows is one transaction of puts and deletes; the names of the keys are asked for.
+        write = [f"dynamodb:{action}" for action in ("DescribeTable", "PutItem", "DeleteItem")]
+        return [read, allow(f"Write{_title(self.name)}", write, [scope.arn("dynamodb", table)])]
 
 
 @dataclass(frozen=True)
 class S3Prefix:
-    """Files below a prefix of a bucket: ``<prefix><relation>.csv``, ``.jsonl``, also with ``.gz``."""
+    """Files below a prefix of a bucket: ``<prefix><relation>.csv``, ``.jsonl``, also with ``.gz``.
+
+    ``writable``: summaries are written there, as Parquet.
+    """
 
     required: ClassVar[tuple[str, ...]] = ("bucket",)
-    optional: ClassVar[tuple[str, ...]] = ("prefix",)
+    optional: ClassVar[tuple[str, ...]] = ("prefix", "writable")
 
     name: str
     bucket: str
     prefix: str = ""
+    writable: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return _described("s3", self)
@@ -143,7 +160,11 @@ class S3Prefix:
         below = {"StringLike": {"s3:prefix": f"{self.prefix}*"}}
         return [
             allow(f"List{_title(self.name)}", ["s3:ListBucket"], [bucket], below),
-            allow(f"Read{_title(self.name)}", ["s3:GetObject"], [f"{bucket}/{self.prefix}*"]),
+            allow(
+                f"{'Keep' if self.writable else 'Read'}{_title(self.name)}",
+                ["s3:GetObject", *(["s3:PutObject"] if self.writable else [])],
+                [f"{bucket}/{self.prefix}*"],
+            ),
         ]
 
 
@@ -206,7 +227,7 @@ def _mistakes(name: str, kind: _Kind, options: Mapping[str, Any]) -> list[str]:
 
 
 def _described(type_name: str, source: Any) -> dict[str, Any]:
-    values = {key: value for key, value in asdict(source).items() if key != "name" and value}
+    values = {key: value for key, value in asdict(source).items() if key not in ("name", "writable") and value}
     return {"type": type_name, **values}
 
 

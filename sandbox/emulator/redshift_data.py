@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
 import uuid
@@ -169,10 +170,8 @@ class RedshiftData:
         cursor.execute("begin")
         try:
             for sql in statement.sqls:
-                named = sql
-                for name in values:
-                    named = named.replace(f":{name}", f"${name}")
-                cursor.execute(named, values or None)
+                named, used = _with_parameters(sql, values)
+                cursor.execute(named, used or None)
                 statement.columns = [(column[0], str(column[1])) for column in cursor.description or []]
                 statement.rows = cursor.fetchall() if cursor.description else []
         except duckdb.Error:
@@ -228,6 +227,14 @@ class RedshiftData:
 
 _REDSHIFT_TYPES = {"INTEGER": "int4", "BIGINT": "int8", "DOUBLE": "float8", "FLOAT": "float4", "BOOLEAN": "bool"}
 _ROW_RETURNING = ("select", "with", "show", "explain", "values", "describe")
+
+
+def _with_parameters(sql: str, values: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """A statement with its ``:name`` parameters as DuckDB writes them, and the values of those that it names."""
+    parts = re.split(r"(?<!:):([A-Za-z_]\w*)", sql)
+    used = {name: values[name] for name in parts[1::2] if name in values}
+    parts[1::2] = [f"${name}" if name in values else f":{name}" for name in parts[1::2]]
+    return "".join(parts), used
 
 
 def _user_id(access_key: str) -> str:

@@ -27,7 +27,7 @@ def test_mistakes(case: dict[str, Any]) -> None:
     assert list(wrong.value.mistakes) == case["mistakes"]
 
 
-def allowed(**source: str) -> dict[str, list[str]]:
+def allowed(**source: Any) -> dict[str, list[str]]:
     """Action -> resources."""
     statements = data_sources.statements(SCOPE, data_sources.parse([{"name": "it", **source}]))
     return {action: statement["Resource"] for statement in statements for action in statement["Action"]}
@@ -36,6 +36,7 @@ def allowed(**source: str) -> dict[str, list[str]]:
 def test_a_cluster_is_asked_as_one_user_of_one_database() -> None:
     redshift = "arn:aws:redshift:eu-central-1:111122223333"
     assert allowed(type="redshift", cluster="plant", database="quality", db_user="reader") == {
+        "redshift-data:BatchExecuteStatement": [f"{redshift}:cluster:plant"],
         "redshift-data:ExecuteStatement": [f"{redshift}:cluster:plant"],
         "redshift:GetClusterCredentials": [f"{redshift}:dbname:plant/quality", f"{redshift}:dbuser:plant/reader"],
         "redshift-data:DescribeStatement": ["*"],
@@ -63,6 +64,17 @@ def test_only_what_is_below_the_prefix_is_listed_and_read() -> None:
     (listing,) = [each for each in statements if each["Action"] == ["s3:ListBucket"]]
     assert listing["Condition"] == {"StringLike": {"s3:prefix": "labels/*"}}
     assert allowed(type="s3", bucket="lake", prefix="labels/")["s3:GetObject"] == ["arn:aws:s3:::lake/labels/*"]
+
+
+def test_only_a_source_that_is_writable_is_written() -> None:
+    table = ["arn:aws:dynamodb:eu-central-1:111122223333:table/sensors"]
+    assert "dynamodb:PutItem" not in allowed(type="dynamodb", table="sensors")
+    written = allowed(type="dynamodb", table="sensors", writable=True)
+    assert {written[f"dynamodb:{action}"][0] for action in ("DescribeTable", "PutItem", "DeleteItem")} == set(table)
+    assert "s3:PutObject" not in allowed(type="s3", bucket="lake", prefix="labels/")
+    assert allowed(type="s3", bucket="lake", prefix="out/", writable=True)["s3:PutObject"] == [
+        "arn:aws:s3:::lake/out/*"
+    ]
 
 
 def test_a_workflow_that_names_another_source_is_told_which_there_are() -> None:

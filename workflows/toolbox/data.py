@@ -22,6 +22,7 @@ from boto3.dynamodb.types import TypeDeserializer
 from botocore.exceptions import BotoCoreError, ClientError
 from twinops.errors import TwinopsError
 
+from toolbox import summaries
 from toolbox.context import Context
 
 DECISION_COLUMNS = ("device", "seq", "record_id", "recorded_at", "release", "model_sha256", "label", "score")
@@ -32,6 +33,9 @@ _DOWNLOADS_AT_ONCE = 8
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?")  # also with its schema
 _FORMATS = ("csv", "csv.gz", "jsonl", "jsonl.gz")
 _DESERIALIZER = TypeDeserializer()
+_TRANSACTION_ITEMS_MAX = 100
+_CONFLICT_PAUSES_S = (0.2, 0.5, 1.0, 2.0)
+_CONFLICT = re.compile(r"conflict|serializable isolation|could not serialize", re.IGNORECASE)
 
 
 class DataError(TwinopsError):
@@ -84,9 +88,17 @@ class Source(Protocol):
     """One data source of the spec."""
 
     def read(self, relation: str, columns: Sequence[str], *, within: Within | None = None) -> pd.DataFrame:
-        """The rows of a relation (a table, a file), with exactly these columns, in no order.
+        """The rows of a relation (a table, a file or a folder of files), with exactly these columns, in no order.
 
         :raises DataError: the source cannot be reached, or has no such relation or column
+        """
+
+    def replace(self, relation: str, key: Mapping[str, str], rows: pd.DataFrame) -> None:
+        """Make ``rows`` the only ones of a relation that have ``key`` (columns and their values), as a whole or not at
+        all: writing a summary again leaves the same rows. Makes the relation where it is missing.
+
+        :raises DataError: the source cannot be reached, or does not let this workflow write
+        :raises SummaryError: names or sizes that the source does not take
         """
 
 
@@ -136,14 +148,29 @@ class Redshift:
 
         :raises DataError: the data store cannot be reached, refuses the query, or takes longer than five minutes
         """
-        bound = [{"name": name, "value": str(value)} for name, value in (parameters or {}).items()]
-        request = {**self._target, "Sql": sql, **({"Parameters": bound} if bound else {})}
+        request = {**self._target, "Sql": sql, **_bound(parameters or {})}
         try:
             statement = self._client.execute_statement(**request)["Id"]
             self._await(statement)
             return self._rows(statement)
         except (BotoCoreError, ClientError) as error:
             raise DataError(f"{self._where}: the data store cannot be reached: {error}") from error
+
+    def replace(self, relation: str, key: Mapping[str, str], rows: pd.DataFrame) -> None:
+        """See :meth:`Source.replace`: one transaction, tried again where another one was in its way."""
+        summaries.check(relation, key, rows)
+        sqls, parameters = summaries.statements(relation, key, rows)
+        for pause_s in (*_CONFLICT_PAUSES_S, None):
+            try:
+                statement = self._client.batch_execute_statement(**self._target, Sqls=sqls, **_bound(parameters))["Id"]
+                self._await(statement)
+                return
+            except (BotoCoreError, ClientError) as error:
+                raise DataError(f"{self._where}: the data store cannot be reached: {error}") from error
+            except DataError as error:
+                if pause_s is None or not _CONFLICT.search(str(error)):
+                    raise
+                time.sleep(pause_s)
 
     def _await(self, statement: str) -> None:
         deadline = time.monotonic() + QUERY_TIMEOUT_S
@@ -173,6 +200,11 @@ class Redshift:
             request["NextToken"] = page["NextToken"]
 
 
+def _bound(parameters: Mapping[str, str | int | float]) -> dict[str, Any]:
+    bound = [{"name": name, "value": str(value)} for name, value in parameters.items()]
+    return {"Parameters": bound} if bound else {}
+
+
 def _value(field: Mapping[str, Any]) -> Any:
     return None if field.get("isNull") else next(iter(field.values()))
 
@@ -200,10 +232,47 @@ class DynamoDb:
             raise DataError(f"{self._where}: the data store cannot be reached: {error}") from error
         rows = [[_plain(item[column]) if column in item else None for column in columns] for item in items]
         frame = pd.DataFrame(rows, columns=list(columns))
-        unknown = [column for column in columns if len(frame) and frame[column].isna().all()]
+        unknown = [column for column in columns if items and not any(column in item for item in items)]
         if unknown:
             raise DataError(f"{self._where}: {relation}: expected items with {', '.join(columns)}; none has {unknown}")
         return frame
+
+    def replace(self, relation: str, key: Mapping[str, str], rows: pd.DataFrame) -> None:
+        """See :meth:`Source.replace`; the table has two keys of texts. Beyond 100 items it is several transactions: the
+        new rows, then those that are too many; a rerun goes on.
+        """
+        summaries.check(relation, key, rows)
+        try:
+            attributes = self._key_attributes()
+            there = self._sort_keys(attributes, summaries.partition_of(relation, key))
+            items = summaries.items(relation, key, rows, attributes)
+            table = self._target["TableName"]
+            surplus = sorted(there - {item[attributes[1]]["S"] for item in items})
+            of_key = {attributes[0]: {"S": summaries.partition_of(relation, key)}}
+            writes = [{"Put": {"TableName": table, "Item": item}} for item in items]
+            unwanted = ({**of_key, attributes[1]: {"S": sort}} for sort in surplus)
+            writes += [{"Delete": {"TableName": table, "Key": one}} for one in unwanted]
+            for first in range(0, len(writes), _TRANSACTION_ITEMS_MAX):
+                self._client.transact_write_items(TransactItems=writes[first : first + _TRANSACTION_ITEMS_MAX])
+        except (BotoCoreError, ClientError) as error:
+            raise DataError(f"{self._where}: expected to write {relation}: {error}") from error
+
+    def _key_attributes(self) -> tuple[str, str]:
+        schema = self._client.describe_table(TableName=self._target["TableName"])["Table"]["KeySchema"]
+        names = {part["KeyType"]: part["AttributeName"] for part in schema}
+        if "RANGE" not in names:
+            raise DataError(f"{self._where}: expected a table with partition and sort key for summaries, got {names}")
+        return names["HASH"], names["RANGE"]
+
+    def _sort_keys(self, attributes: tuple[str, str], partition: str) -> set[str]:
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._target["TableName"],
+            KeyConditionExpression="#p = :p",
+            ExpressionAttributeNames={"#p": attributes[0], "#s": attributes[1]},
+            ExpressionAttributeValues={":p": {"S": partition}},
+            ProjectionExpression="#s",
+        )
+        return {item[attributes[1]]["S"] for page in pages for item in page["Items"]}
 
 
 def _plain(attribute: Mapping[str, Any]) -> Any:
@@ -215,7 +284,10 @@ def _plain(attribute: Mapping[str, Any]) -> Any:
 
 
 class S3:
-    """Files below a prefix: relation ``labels`` is ``<prefix>labels.csv`` or ``.jsonl``, either also with ``.gz``."""
+    """Files below a prefix: relation ``labels`` is ``<prefix>labels.csv`` or ``.jsonl``, either also with ``.gz``.
+
+    A relation that was written here is a folder of Parquet files, ``<prefix><relation>/<key>=<value>/rows.parquet``.
+    """
 
     def __init__(self, client: Any, *, bucket: str, prefix: str = "") -> None:
         self._client, self._bucket, self._prefix = client, bucket, prefix
@@ -225,6 +297,8 @@ class S3:
         start = f"{self._prefix}{relation}."
         where = f"s3://{self._bucket}/{start}"
         try:
+            if folder := self._keys(f"{self._prefix}{relation}/"):
+                return _chosen(self._parquet(folder), f"s3://{self._bucket}/{self._prefix}{relation}/", columns, within)
             listed = self._client.list_objects_v2(Bucket=self._bucket, Prefix=start).get("Contents", [])
             keys = [item["Key"] for item in listed if item["Key"].removeprefix(start) in _FORMATS]
             if len(keys) != 1:
@@ -233,13 +307,36 @@ class S3:
             body = self._client.get_object(Bucket=self._bucket, Key=keys[0])["Body"].read()
         except (BotoCoreError, ClientError) as error:
             raise DataError(f"{where}…: the data store cannot be reached: {error}") from error
-        frame = _table(body, keys[0], f"s3://{self._bucket}/{keys[0]}")
-        missing = {*columns, *([within[0]] if within else [])} - set(frame.columns)
-        if missing:
-            raise DataError(f"s3://{self._bucket}/{keys[0]}: expected columns {', '.join(sorted(missing))}")
-        if within:
-            frame = frame[frame[within[0]].astype(str).between(within[1], within[2])]
-        return frame[list(columns)].reset_index(drop=True)
+        place = f"s3://{self._bucket}/{keys[0]}"
+        return _chosen(_table(body, keys[0], place), place, columns, within)
+
+    def replace(self, relation: str, key: Mapping[str, str], rows: pd.DataFrame) -> None:
+        """See :meth:`Source.replace`: one Parquet file, which S3 replaces as a whole."""
+        summaries.check(relation, key, rows)
+        name = f"{self._prefix}{summaries.partition_of(relation, key)}/rows.parquet"
+        try:
+            self._client.put_object(Bucket=self._bucket, Key=name, Body=summaries.parquet_bytes(key, rows))
+        except (BotoCoreError, ClientError) as error:
+            raise DataError(f"s3://{self._bucket}/{name}: expected to write the summary: {error}") from error
+
+    def _keys(self, folder: str) -> list[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=folder)
+        keys = (item["Key"] for page in pages for item in page.get("Contents", []))
+        return [key for key in keys if key.endswith(".parquet")]
+
+    def _parquet(self, keys: Sequence[str]) -> pd.DataFrame:
+        with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+            bodies = pool.map(lambda key: self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read(), keys)
+            return pd.concat([pd.read_parquet(io.BytesIO(body)) for body in bodies], ignore_index=True)
+
+
+def _chosen(frame: pd.DataFrame, where: str, columns: Sequence[str], within: Within | None) -> pd.DataFrame:
+    missing = {*columns, *([within[0]] if within else [])} - set(frame.columns)
+    if missing:
+        raise DataError(f"{where}: expected columns {', '.join(sorted(missing))}")
+    if within:
+        frame = frame[frame[within[0]].astype(str).between(within[1], within[2])]
+    return frame[list(columns)].reset_index(drop=True)
 
 
 def _table(body: bytes, key: str, where: str) -> pd.DataFrame:
