@@ -139,3 +139,13 @@ def test_a_role_needs_the_permission_to_log_in(
         return
     with pytest.raises(ClientError, match="redshift:GetClusterCredentials"):
         client.execute_statement(Sql="select 1", **TARGET)
+
+
+def test_a_batch_has_parameters_and_each_statement_gets_those_that_it_names(database: Database, table: str) -> None:
+    sqls = [f"delete from {table} where id = :key", f"insert into {table} values (:key, :v1, null), (:v10, :v1, null)"]
+    parameters = [{"name": name, "value": value} for name, value in (("key", "a:v1"), ("v1", "7"), ("v10", "b"))]
+    for _ in range(2):
+        started = database.client.batch_execute_statement(Sqls=sqls, Parameters=parameters, **TARGET)
+        assert database.finished(started["Id"])["Status"] == "FINISHED"
+        database.run(f"delete from {table} where id = 'b'")
+    assert database.rows(f"select id, value from {table}") == [["a:v1", 7]]

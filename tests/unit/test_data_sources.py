@@ -72,9 +72,8 @@ def test_only_a_source_that_is_writable_is_written() -> None:
     written = allowed(type="dynamodb", table="sensors", writable=True)
     assert {written[f"dynamodb:{action}"][0] for action in ("DescribeTable", "PutItem", "DeleteItem")} == set(table)
     assert "s3:PutObject" not in allowed(type="s3", bucket="lake", prefix="labels/")
-    assert allowed(type="s3", bucket="lake", prefix="out/", writable=True)["s3:PutObject"] == [
-        "arn:aws:s3:::lake/out/*"
-    ]
+    lake = allowed(type="s3", bucket="lake", prefix="out/", writable=True)
+    assert lake["s3:PutObject"] == ["arn:aws:s3:::lake/out/*"]
 
 
 def test_a_workflow_that_names_another_source_is_told_which_there_are() -> None:

@@ -135,7 +135,19 @@ def query(cluster: str) -> Act:
     )
 
 
+def replace_summary(client: Callable[[str], Any], scope: Scope) -> None:
+    """What ``toolbox.data.Redshift.replace`` does."""
+    client("redshift-data").batch_execute_statement(
+        ClusterIdentifier="twinops-sandbox",
+        Database="plant",
+        DbUser="twinops",
+        Sqls=["create table if not exists tried_out (day varchar)", "delete from tried_out where day = :v0"],
+        Parameters=[{"name": "v0", "value": "2026-11-23"}],
+    )
+
+
 ALLOWED: dict[str, tuple[str, Act]] = {
+    "the deployment twin replaces a summary": ("deployment-twin", replace_summary),
     "a device stores decisions": ("device", put("data", "decisions/device=device-001/1.jsonl.gz")),
     "a device stores facts": ("device", put("data", "facts/device-001/latest.json")),
     "the deployment twin reads decisions": ("deployment-twin", get("data", "decisions/seed")),
