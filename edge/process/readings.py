@@ -92,11 +92,12 @@ class Readings:
 def _summary(column: np.ndarray) -> dict[str, Any]:
     values = column[~np.isnan(column)]
     summary: dict[str, Any] = {"count": len(values), "missing": len(column) - len(values)}
-    names = ("min", "p05", "p50", "p95", "max", "mean", "std", "most_common_share")
+    names = ("min", "p05", "p25", "p50", "p75", "p95", "max", "mean", "std", "most_common_share")
     if not len(values):
         return {**summary, "distinct": 0, **dict.fromkeys(names)}
     _, counts = np.unique(values, return_counts=True)
-    numbers = (*np.quantile(values, (0, 0.05, 0.5, 0.95, 1)), values.mean(), values.std(), counts.max() / len(values))
+    quantiles = np.quantile(values, (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1))
+    numbers = (*quantiles, values.mean(), values.std(), counts.max() / len(values))
     return {**summary, "distinct": len(counts), **{name: _rounded(value) for name, value in zip(names, numbers)}}
 
 

@@ -32,7 +32,7 @@ DESCRIPTIONS = {
     DISPATCH: "The Lambda functions that start workflow runs on the deployment twin.",
     DEVELOPMENT_TWIN: "The notebook instance on which workflows are written and tried.",
     DEPLOYMENT_TWIN: "The notebook instance on which workflows run.",
-    DEVICE: "An edge device: it may store its decisions and facts, and read releases.",
+    DEVICE: "An edge device: it may store its decisions and facts, raise alarms, and read releases.",
     HOST: "The instance on which Airflow and Ansible run.",
     SCHEDULER: "EventBridge Scheduler: it may start workflows whose schedule is in a time zone, and nothing else.",
 }
@@ -265,10 +265,15 @@ def device(scope: Scope) -> Document:
         [
             allow("StoreDecisions", ["s3:PutObject"], [f"{scope.bucket_arn('data')}/decisions/*"]),
             allow("StoreFacts", ["s3:PutObject"], [f"{scope.bucket_arn('data')}/facts/*"]),
+            allow("RaiseAlarms", ["events:PutEvents"], [scope.arn("events", "event-bus/default")], _ALARMS_OF_DEVICES),
             allow("PullReleases", ["s3:GetObject"], [f"{scope.bucket_arn('models')}/tuf/*"]),
             use_key(scope, "Decrypt", "GenerateDataKey", via=("s3",)),
         ]
     )
+
+
+_ALARMS_OF_DEVICES = {"StringEquals": {"events:source": "twinops.device", "events:detail-type": "Device alarm"}}
+"""Devices share the bus with everybody, so they may say nothing else there (twinops/edge/alarms.py)."""
 
 
 def host(scope: Scope) -> Document:

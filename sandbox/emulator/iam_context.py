@@ -3,6 +3,7 @@
 - ``aws:SecureTransport``: our endpoint speaks plain HTTP on the loopback interface, where AWS has TLS. It is reported
   as secure, so that a bucket policy that refuses plain HTTP means here what it means there.
 - ``cloudwatch:namespace``: of PutMetricData, whose policies are scoped by nothing else.
+- ``events:source`` and ``events:detail-type``: of PutEvents, for each of whose entries AWS asks.
 - ``dynamodb:LeadingKeys``: the partition keys of the items that a request names, also in a transaction.
 - ``redshift-data:statement-owner-iam-userid``: who executed a statement; statements have no ARN.
 - ``aws:PrincipalArn`` of a session is the ARN of its role, not of the session.
@@ -40,6 +41,8 @@ def install(owner_of_statement: Callable[[str], str]) -> None:
         context: dict[str, Any] = request_context(service, iam_action, body, parameters)
         if iam_action == "cloudwatch:PutMetricData" and (namespace := metric_namespace(body)):
             context = {**context, "cloudwatch:namespace": namespace}
+        if iam_action == "events:PutEvents":
+            context = {**context, **event_keys(body)}
         if service == "dynamodb" and (keys := leading_keys(body)):
             context = {**context, "dynamodb:LeadingKeys": keys}
         if service == "ec2":
@@ -129,6 +132,18 @@ def leading_keys(body: bytes) -> list[str]:
         value = (part.get("Key") or part.get("Item") or {}).get(table["pk_name"]) if table else None
         found += list(value.values()) if value else []
     return [str(value) for value in found]
+
+
+def event_keys(body: bytes) -> dict[str, str]:
+    """Source and type of the events of a request. Of a mixture it is one that no condition can name: AWS asks for each
+    entry, and refuses where one of them is not allowed.
+    """
+    try:
+        entries = [entry for entry in json.loads(body)["Entries"] if isinstance(entry, dict)]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    keys = {"events:source": "Source", "events:detail-type": "DetailType"}
+    return {key: " and ".join(sorted({str(entry.get(name)) for entry in entries})) for key, name in keys.items()}
 
 
 def metric_namespace(body: bytes) -> str | None:

@@ -21,12 +21,15 @@ REPORT_SETTINGS = "report.json"
 
 FILES = (
     "__init__.py",
+    "conversions.py",
+    "diagnosis.py",
     "errors.py",
     "release.py",
     "slots.py",
     "windows.py",
     "edge/__init__.py",
     "edge/agent.py",
+    "edge/alarms.py",
     "edge/bucket.py",
     "edge/delta.py",
     "edge/device_status.py",

@@ -2,7 +2,7 @@
 
 In a process of its own, so that a service that is dead is reported as well, with the role by which the service uploads
 decisions. ``latest.json`` is replaced each time; once an hour a copy stays as history, until the bucket's lifecycle
-removes it.
+removes it. A device that finds something wrong with itself puts an event on the bus.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from . import agent, durable
+from . import agent, alarms, durable
 from .facts import facts
 from .state import now
 
 RECORD = "run/report.json"
+MEMORY = "run/alarms.json"
+"""What alarms were raised, and what readings are usual."""
 PREFIX = "facts/"
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30
@@ -47,15 +49,18 @@ def report(root: Path) -> tuple[str, str]:
         os.environ.update(settings["aws_environment"])  # where botocore looks; this process does nothing else
         found = facts(root, settings)
         upload(root, found, str(settings["bucket"]))
+        raised = raise_alarms(root, found) if settings.get("alarms") else 0
     except (BotoCoreError, ClientError) as error:
         return OFFLINE, str(error)
     except (OSError, ValueError, TypeError, KeyError) as error:
         return FAILED, f"{type(error).__name__}: {error}; enrol the device again (--tags edge_base)"
-    return UPLOADED, f"{found['phase']}, service {(found['health'] or {}).get('status', 'does not answer')}"
+    alarm = f", {raised} new alarms" if raised else ""
+    return UPLOADED, f"{found['phase']}, service {(found['health'] or {}).get('status', 'does not answer')}{alarm}"
 
 
 def read_settings(root: Path) -> dict[str, Any]:
-    """``report.json``, written when the device is enrolled: ``{bucket, interval_s, service_manager, aws_environment}``.
+    """``report.json``, written when the device is enrolled: ``{bucket, interval_s, service_manager, alarms,
+    aws_environment}``.
 
     :raises OSError: there is none
     :raises ValueError: it is no JSON object
@@ -66,12 +71,7 @@ def read_settings(root: Path) -> dict[str, Any]:
 def upload(root: Path, found: Mapping[str, Any], bucket: str) -> None:
     """Put the facts; into the history as well where this hour has none from here."""
     device, reported_at = str(found["device"]), str(found["reported_at"])
-    config = Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
-        retries={"max_attempts": 3, "mode": "standard"},
-    )
-    client: Any = botocore.session.Session().create_client("s3", config=config)
+    client = _client("s3")
     body = json.dumps(found, separators=(",", ":")).encode()
 
     def put(key: str) -> None:
@@ -84,6 +84,35 @@ def upload(root: Path, found: Mapping[str, Any], bucket: str) -> None:
             return
     put(history_key(device, reported_at))
     mark.write_text(reported_at[:13], encoding="ascii")
+
+
+def raise_alarms(root: Path, found: Mapping[str, Any]) -> int:
+    """Put an event about what is newly wrong; returns how much that is.
+
+    :raises BotoCoreError, ClientError: it could not be put; the next report tries again
+    """
+    try:
+        memory = dict(json.loads((root / MEMORY).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        memory = {}
+    news, remembered = alarms.examine(found, memory)
+    if news:
+        entry = {"Source": alarms.SOURCE, "DetailType": alarms.DETAIL_TYPE}
+        detail = json.dumps(alarms.event(found, news))
+        answer = _client("events").put_events(Entries=[{**entry, "Detail": detail}])
+        if answer["FailedEntryCount"]:
+            raise ClientError({"Error": answer["Entries"][0]}, "PutEvents")
+    durable.write_file(root / MEMORY, json.dumps(remembered).encode())
+    return len(news)
+
+
+def _client(service: str) -> Any:
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        retries={"max_attempts": 3, "mode": "standard"},
+    )
+    return botocore.session.Session().create_client(service, config=config)
 
 
 def main(root: Path, command: str) -> int:

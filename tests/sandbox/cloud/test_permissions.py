@@ -129,6 +129,11 @@ def log_stream(group: Callable[[Scope], str]) -> Act:
     )
 
 
+def put_events(*events: tuple[str, str]) -> Act:
+    entries = [{"Source": source, "DetailType": kind, "Detail": "{}"} for source, kind in events]
+    return lambda client, scope: client("events").put_events(Entries=entries)
+
+
 def query(cluster: str) -> Act:
     return lambda client, scope: client("redshift-data").execute_statement(
         ClusterIdentifier=cluster, Database="plant", DbUser="twinops", Sql="select 1"
@@ -150,6 +155,7 @@ ALLOWED: dict[str, tuple[str, Act]] = {
     "the deployment twin replaces a summary": ("deployment-twin", replace_summary),
     "a device stores decisions": ("device", put("data", "decisions/device=device-001/1.jsonl.gz")),
     "a device stores facts": ("device", put("data", "facts/device-001/latest.json")),
+    "a device raises an alarm": ("device", put_events(("twinops.device", "Device alarm"))),
     "the deployment twin reads decisions": ("deployment-twin", get("data", "decisions/seed")),
     "the deployment twin stores reports": ("deployment-twin", put("reports", "drift_report/1/report.html")),
     "the deployment twin registers models": ("deployment-twin", put("models", "registry/m/00000001.json")),
@@ -248,6 +254,12 @@ ALLOWED |= {
 
 DENIED: dict[str, tuple[str, Act]] = {
     "a device reads decisions": ("device", get("data", "decisions/seed")),
+    "a device tells of a rollout": ("device", put_events(("twinops", "Rollout finished"))),
+    "a device raises an alarm of another kind": ("device", put_events(("twinops.device", "Rollout finished"))),
+    "a device hides another event behind an alarm": (
+        "device",
+        put_events(("twinops.device", "Device alarm"), ("twinops", "Rollout finished")),
+    ),
     "a device reads facts": ("device", get("data", "facts/device-001/latest.json")),
     "a device stores elsewhere": ("device", put("data", "labels/1")),
     "a device stores models": ("device", put("models", "tuf/root.json")),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twinops.edge import alarms
 from twinops.errors import SpecError
 from twinops.resources import Role
 
@@ -38,12 +39,16 @@ def test_no_policy_allows_everything(where: str, statement: dict[str, Any]) -> N
         assert belongs_to_us or is_tagged or is_shared, f"{where}: {resource} is not scoped by the environment's name"
 
 
-def test_a_device_may_only_store_decisions_and_facts_and_read_releases() -> None:
-    store, report, pull, encrypt = roles()["twinops-staging-device"].policies["twinops-staging-device"]["Statement"]
+def test_a_device_may_only_store_decisions_and_facts_raise_alarms_and_read_releases() -> None:
+    policies = roles()["twinops-staging-device"].policies
+    store, report, alarm, pull, encrypt = policies["twinops-staging-device"]["Statement"]
     assert store["Action"] == ["s3:PutObject"]
     assert store["Resource"] == ["arn:aws:s3:::twinops-staging-data-111122223333/decisions/*"]
     assert report["Action"] == ["s3:PutObject"]
     assert report["Resource"] == ["arn:aws:s3:::twinops-staging-data-111122223333/facts/*"]
+    assert alarm["Action"] == ["events:PutEvents"]
+    named = {"events:source": [alarms.SOURCE], "events:detail-type": [alarms.DETAIL_TYPE]}
+    assert alarm["Condition"] == {"StringEquals": named}
     assert pull["Action"] == ["s3:GetObject"]
     assert pull["Resource"] == ["arn:aws:s3:::twinops-staging-models-111122223333/tuf/*"]
     asked_for_by_s3 = ["kms:Decrypt", "kms:GenerateDataKey"]  # where a bucket is encrypted by KMS
