@@ -22,11 +22,12 @@ options:
     description: The work tree with the workflows.
     type: path
     required: true
-  plan:
+  artifacts:
     description:
-      - A JSON file with the last report-only plan of the cloud, C({"at", "changes"}).
-      - Where there is none, the page says that nobody has looked for drift.
+      - The folder in which jobs of the pipeline leave C(plans/<env>.json) and C(deployments/<env>.json).
+      - Where there is none, the page says that nobody has looked for drift, and not who deployed.
     type: path
+    required: true
   dest:
     description: Where the document is written, as a whole or not at all.
     type: path
@@ -46,6 +47,7 @@ EXAMPLES = r"""
     waves:
       canary: [staging-device-001]
     repository: "{{ playbook_dir }}/.."
+    artifacts: build
     dest: build/status/staging.json
 """
 

@@ -23,7 +23,7 @@ SPEC = {
     "env": {"type": "str", "required": True, "choices": list(ENVIRONMENTS)},
     "waves": {"type": "dict", "required": True},
     "repository": {"type": "path", "required": True},
-    "plan": {"type": "path"},
+    "artifacts": {"type": "path", "required": True},
     "dest": {"type": "path", "required": True},
     **ACCESS,
 }
@@ -66,7 +66,7 @@ def make(params: Mapping[str, Any]) -> dict[str, Any]:
         specs=list(load_workflows(repository)),
         commit=work_tree.head(repository),
         now=runs.now(),
-        plan=Path(params["plan"]) if params["plan"] else None,
+        artifacts=Path(params["artifacts"]),
         client=partial(client, **access(params)),
     )
     return document.as_json(document.assemble(read))

@@ -126,8 +126,16 @@ HEALTH: list[tuple[str, dict[str, Any], str]] = [
     ("its release does not answer", {"health": None}, "failed"),
     ("it starts", {"health": {"status": "starting"}}, "starting"),
     ("it never had a release", {"release": None, "health": None}, "no release"),
-    ("it was last heard of long ago", {"at": at(1.5)}, "silent"),
-    ("it tells no time", {"at": None}, "silent"),
+    ("three of its reports are missing", {"heard_at": at(0.51)}, "silent"),
+    ("two of its reports are missing", {"heard_at": at(0.49)}, "ok"),
+    ("it reports once in two hours", {"heard_at": at(5.9), "interval_s": 7200}, "ok"),
+    ("it says that it reports once a year", {"heard_at": at(19), "interval_s": 3e7}, "silent"),
+    ("its model is not the signed one", {"model_file_sha256": "0" * 64}, "failed"),
+    (
+        "it tells nonsense",
+        {"health": [], "release": {}, "interval_s": "x", "problems": 1, "disk": "full"},
+        "no release",
+    ),
 ]
 
 
@@ -136,6 +144,40 @@ def test_health_from_the_facts_of_a_device(changes: dict[str, Any], health: str)
     read = worlds.healthy()
     told = {**read.facts, "device-001": facts("device-001", "v2", **changes)}
     assert document.assemble(replace(read, facts=told)).devices[0].health == health
+
+
+def notes(**changes: Any) -> tuple[str, ...]:
+    read = worlds.healthy()
+    told = {**read.facts, "device-001": facts("device-001", "v2", **changes)}
+    return document.assemble(replace(read, facts=told)).devices[0].notes
+
+
+def test_what_a_device_says_of_itself_is_noted() -> None:
+    assert notes() == ()
+    health = {"status": "failed", "reason": "model: NaN", "upload_error": "S3: 503", "spool_dropped": 1200}
+    assert notes(health=health, reported_at=at(0.5)) == (
+        "model: NaN", "upload: S3: 503", "1,200 decisions dropped", "its clock is 26 min behind",
+    )  # fmt: skip
+    assert notes(disk={"free_bytes": 4, "total_bytes": 100}, problems=["state.json: Permission denied"]) == (
+        "its disk is 96% full", "state.json: Permission denied",
+    )  # fmt: skip
+    assert notes(target={"release": "v3"}, phase="staged", waiting={"release": "v3", "window": "22:00-04:30"}) == (
+        "on the way to v3: staged", "waits with v3 for its maintenance window, 22:00-04:30 UTC",
+    )  # fmt: skip
+
+
+def test_what_a_device_says_is_bounded() -> None:
+    found = notes(problems=["x" * 5000] * 100, reason="y" * 5000)
+    assert len(found) == 6
+    assert max(map(len, found)) == 300
+
+
+def test_a_release_that_a_device_has_pulled_is_known_from_its_facts() -> None:
+    read = worlds.healthy()
+    pulled = {"at": at(1), "release": "v2", "release_digest": worlds.release("v2")["release_digest"]}
+    told = {**read.facts, "device-001": facts("device-001", "v2", history=[pulled])}
+    device = document.assemble(replace(read, facts=told, deployments=())).devices[0]
+    assert (device.release, device.since, device.told_by) == ("v2", at(1), "device")
 
 
 def without_facts(*events: dict[str, Any]) -> Any:
@@ -216,6 +258,20 @@ def test_who_approved_and_signed_the_release() -> None:
     deployed = document.assemble(worlds.healthy()).deployed
     assert deployed is not None
     assert (deployed.release, deployed.approved_by, deployed.signed_by) == ("v2", "ada@example.com", ("staging-1",))
+
+
+def test_a_deployment_that_failed_or_was_refused_needs_somebody() -> None:
+    for state, told in (("failed", "failed"), ("refused", "was refused")):
+        read = replace(worlds.healthy(), deployment=worlds.deployed(state=state, message="why"))
+        assert said(read)[1:] == [("act", f"The deployment of {worlds.COMMIT[:12]} {told}")]
+
+
+def test_what_differs_in_the_cloud_is_named_with_its_fields() -> None:
+    made = document.assemble(worlds.troubled())
+    assert [(each.what, each.detail) for each in made.drift] == [
+        ("rule twinops-staging-tick", "differs in schedule, state")
+    ]
+    assert [(check.kind, check.at, check.findings) for check in made.drift_checks] == [("cloud", at(6), 1)]
 
 
 WORLDS: list[Callable[[], Read]] = [

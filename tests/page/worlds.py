@@ -25,6 +25,9 @@ SOURCES = tuple(
         ("reports", "model quality"),
         ("alarms", "alarms"),
         ("signatures", "who signed"),
+        ("registry", "who approved"),
+        ("pipeline: deployment", "who deployed"),
+        ("pipeline: drift", "drift of the cloud"),
     )
 )
 SPECS = (
@@ -134,7 +137,9 @@ def results(number: int, name: str) -> dict[str, Any]:
 def facts(device: str, name: str, minutes_ago: float = 4, **other: Any) -> dict[str, Any]:
     told = release(name)
     said = {
-        "at": at(minutes_ago / 60),
+        "heard_at": at(minutes_ago / 60),
+        "reported_at": at(minutes_ago / 60),
+        "interval_s": 600,
         "device": device,
         "release": name,
         "release_digest": told["release_digest"],
@@ -147,6 +152,21 @@ def facts(device: str, name: str, minutes_ago: float = 4, **other: Any) -> dict[
         "problems": [],
     }
     return {**said, **other}
+
+
+def deployed(**other: Any) -> dict[str, Any]:
+    """What the job that deploys leaves behind."""
+    record = {
+        "environment": "staging",
+        "commit": COMMIT,
+        "state": "deployed",
+        "message": "",
+        "by": "ada",
+        "pipeline": "https://gitlab.example.com/twinops/-/pipelines/7",
+        "started_at": at(28.2),
+        "ended_at": at(27.6),
+    }
+    return {**record, **other}
 
 
 def healthy(devices: int = 6, env: str = "staging") -> Read:
@@ -172,7 +192,9 @@ def healthy(devices: int = 6, env: str = "staging") -> Read:
         facts={device: facts(device, "v2", 1 + n % 9) for n, device in enumerate(fleet)},
         results={each["run_id"]: results(n, "v2" if n < 2 else "v1") for n, each in enumerate(runs_of)},
         signed_by=("staging-1",),
-        promotions=({"action": "promote", "version": "v2", "approver": "ada@example.com"},),
+        promotions={digest("model v2"): "ada@example.com"},
+        deployment=deployed(),
+        plan={"at": at(6), "cloud": []},
     )
 
 
@@ -201,13 +223,14 @@ def troubled(devices: int = 6) -> Read:
     for name in names[40::37]:
         told[name] = facts(name, "v1" if int(name[-3:]) % 2 else "v2", 200)
     alarm = {"name": "twinops-staging-dead-letters", "reason": "2 messages, 0 expected", "since": at(5)}
+    changed = {"action": "update", "kind": "rule", "name": "twinops-staging-tick", "fields": ["schedule", "state"]}
     return replace(
         read,
         rollouts=(blocked, *read.rollouts),
         runs=(waiting, failed, *read.runs),
         facts=told,
         alarms=(alarm,),
-        cloud_plan={"at": at(6), "changes": [{"action": "update", "kind": "rule", "name": "twinops-staging-tick"}]},
+        plan={"at": at(6), "cloud": [changed]},
     )
 
 
@@ -249,7 +272,9 @@ def hostile() -> Read:
         rollouts=(rollout(HOSTILE, {name: "failed"}, 3, state="blocked", reason=HOSTILE), *read.rollouts),
         runs=(run(7, 1, "FAILED", workflow=HOSTILE, reason=HOSTILE, run_id=HOSTILE), *read.runs),
         alarms=({"name": HOSTILE, "reason": HOSTILE, "since": at(1)},),
-        promotions=({"action": "promote", "version": "v2", "approver": HOSTILE},),
+        promotions={digest("model v2"): HOSTILE},
+        deployment=deployed(by=HOSTILE, message=HOSTILE, state="failed", pipeline="javascript:alert(1)"),
+        plan={"at": at(6), "cloud": [{"action": "update", "kind": HOSTILE, "name": HOSTILE, "fields": [HOSTILE]}]},
         results={**read.results, read.runs[0]["run_id"]: {**results(1, HOSTILE)}},
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,6 +19,7 @@ from ..errors import TwinopsError
 from ..names import Names
 from ..overview import quality
 from ..overview.model import Read, Source
+from . import registry
 from .ledger import Ledger
 
 RUNS_READ = 400
@@ -28,6 +30,8 @@ RESULTS_READ = 30
 """Newest runs of a workflow that judges whose results are read."""
 LARGEST_FILE_BYTES = 1 << 20
 PARALLEL_CALLS = 16
+FACTS = "facts/"
+CHAMPION_ACTIONS = ("promote", "roll back")
 JUDGES: Mapping[str, tuple[str, ...]] = {quality.EVALUATION: (quality.METRICS, quality.VERSIONS)}
 """Workflow → files of its results that the page shows."""
 
@@ -69,13 +73,13 @@ def read(
     specs: Sequence[Any],
     commit: str,
     now: str,
-    plan: Path | None,
+    artifacts: Path,
     client: Callable[[str], Any],
 ) -> Read:
     """What is to be known of ``env`` at ``now``.
 
-    ``waves``: device → wave; ``specs``: the workflows of the work tree ``commit``; ``plan``: a file with what the last
-    report-only deployment would have changed; ``client`` makes a client of a service.
+    ``waves``: device → wave; ``specs``: the workflows of the work tree ``commit``; ``artifacts``: the folder
+    with what jobs of the pipeline leave behind; ``client`` makes a client of a service.
     """
     sources = Sources()
     ledger = Ledger(Names(env).ledger, client("dynamodb"))
@@ -87,10 +91,15 @@ def read(
         lambda: ledger.newest_deployments(limit=DEPLOYMENTS_READ),
         list,
     )
+    facts = sources.ask("facts", "health of devices", lambda: _facts(client, env, waves), dict)
     results = sources.ask("reports", "model quality", lambda: _results(client("s3"), runs), dict)
     alarms = sources.ask("alarms", "alarms", lambda: _alarms(client("cloudwatch"), Names(env)), list)
     signed_by = sources.ask("signatures", "who signed", lambda: _signers(client, env), list)
-    cloud_plan = sources.ask("cloud plan", "drift of the cloud", lambda: _plan(plan), dict)
+    promotions = sources.ask("registry", "who approved", lambda: _promotions(client, env), dict)
+    deployment = sources.ask(
+        "pipeline: deployment", "who deployed", lambda: _record(artifacts, "deployments", env), dict
+    )
+    plan = sources.ask("pipeline: drift", "drift of the cloud", lambda: _plan(artifacts, env), dict)
     return Read(
         env=env,
         created_at=now,
@@ -101,11 +110,46 @@ def read(
         runs=tuple(runs),
         rollouts=tuple(rollouts),
         deployments=tuple(deployments),
+        facts=facts,
         alarms=tuple(alarms),
         results=results,
-        cloud_plan=cloud_plan or None,
+        plan=plan or None,
+        deployment=deployment or None,
         signed_by=tuple(signed_by),
+        promotions=promotions,
     )
+
+
+def _bucket(client: Callable[[str], Any], env: str, purpose: str) -> str:
+    return Names(env, str(client("sts").get_caller_identity()["Account"])).bucket(purpose)
+
+
+def _facts(client: Callable[[str], Any], env: str, devices: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Device → its facts with ``heard_at``; those that are no JSON object are told as a problem of the device."""
+    bucket, s3 = _bucket(client, env, "data"), client("s3")
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=FACTS, Delimiter="/")
+    there = {each["Prefix"] for page in pages for each in page.get("CommonPrefixes", ())}
+    wanted = [device for device in devices if f"{FACTS}{device}/" in there]
+    with ThreadPoolExecutor(PARALLEL_CALLS) as pool:
+        answers = pool.map(lambda device: _facts_of(s3, bucket, device), wanted)
+        found = {device: facts for device, facts in zip(wanted, answers) if facts}
+    if not found:
+        raise Absent("no device has reported yet")
+    return found
+
+
+def _facts_of(s3: Any, bucket: str, device: str) -> dict[str, Any] | None:
+    try:
+        answer = s3.get_object(Bucket=bucket, Key=f"{FACTS}{device}/latest.json")
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+            return None
+        raise
+    try:
+        content = _parsed(answer, f"{FACTS}{device}/latest.json")
+    except TwinopsError as error:
+        content = {"problems": [str(error)]}
+    return {**content, "heard_at": states.timestamp(answer["LastModified"])}
 
 
 def _results(s3: Any, runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -126,18 +170,22 @@ def _results(s3: Any, runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, 
 
 
 def _json(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
-    """An object's JSON; ``None`` where there is no such object.
-
-    :raises TwinopsError: it is not a JSON object, or larger than anybody would write
-    """
+    """An object's JSON; ``None`` where there is no such object. Raises as :func:`_parsed`."""
     try:
         answer = s3.get_object(Bucket=bucket, Key=key)
     except ClientError as error:
         if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
             return None
         raise
+    return _parsed(answer, f"s3://{bucket}/{key}")
+
+
+def _parsed(answer: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What S3 answered, as a JSON object.
+
+    :raises TwinopsError: it is none, or is larger than anybody would write
+    """
     body = answer["Body"].read(LARGEST_FILE_BYTES + 1)
-    where = f"s3://{bucket}/{key}"
     if len(body) > LARGEST_FILE_BYTES:
         raise TwinopsError(f"{where}: expected at most {LARGEST_FILE_BYTES} bytes")
     try:
@@ -171,8 +219,7 @@ def _signers(client: Callable[[str], Any], env: str) -> list[str]:
 
     Who installs verifies them; here they are only shown.
     """
-    bucket = Names(env, str(client("sts").get_caller_identity()["Account"])).bucket("models")
-    s3 = client("s3")
+    bucket, s3 = _bucket(client, env, "models"), client("s3")
     timestamp = _metadata(s3, bucket, "timestamp")
     snapshot = _metadata(s3, bucket, f"{timestamp['meta']['snapshot.json']['version']}.snapshot")
     targets = _metadata(s3, bucket, f"{snapshot['meta']['targets.json']['version']}.targets")
@@ -189,14 +236,39 @@ def _metadata(s3: Any, bucket: str, name: str) -> dict[str, Any]:
     return dict(content["signed"])
 
 
-def _plan(path: Path | None) -> dict[str, Any]:
-    """What the last report-only deployment said it would change.
+def _promotions(client: Callable[[str], Any], env: str) -> dict[str, str]:
+    """Digest of a model → who made it the champion last, in all models of the registry."""
+    bucket, s3 = _bucket(client, env, "models"), client("s3")
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=registry.PREFIX, Delimiter="/")
+    names = [each["Prefix"].split("/")[-2] for page in pages for each in page.get("CommonPrefixes", ())]
+    found: dict[str, str] = {}
+    for name in names:
+        events = registry.Registry(s3, bucket, name).history()
+        versions = registry.after(events).versions
+        found.update({versions[e.version].sha256: e.approver for e in events if e.action in CHAMPION_ACTIONS})
+    if not found:
+        raise Absent("no model was made the champion yet")
+    return found
 
-    :raises Absent: nobody looked
+
+def _record(artifacts: Path, what: str, env: str) -> dict[str, Any]:
+    """What a job of the pipeline has left behind.
+
+    :raises Absent: no such job was in this pipeline, or nothing is kept of it
     """
-    if path is None or not path.exists():
-        raise Absent("nobody has looked yet: the scheduled job of the pipeline does")
+    path = artifacts / what / f"{env}.json"
+    if not path.exists():
+        raise Absent(f"{path.name}: none of this pipeline's jobs has left one in {path.parent.name}/")
     content = json.loads(path.read_text("utf-8"))
-    if not isinstance(content, dict) or not isinstance(content.get("at"), str):
-        raise TwinopsError(f"{path}: expected a plan with the time `at`")
+    if not isinstance(content, dict):
+        raise TwinopsError(f"{path}: expected a JSON object, got {type(content).__name__}")
     return content
+
+
+def _plan(artifacts: Path, env: str) -> dict[str, Any]:
+    """The plan of a job, and when it was made: its own time, else that of the file."""
+    plan = _record(artifacts, "plans", env)
+    if not isinstance(plan.get("cloud"), list):
+        raise TwinopsError(f"plans/{env}.json: cloud: expected a list of changes")
+    written = datetime.fromtimestamp((artifacts / f"plans/{env}.json").stat().st_mtime, timezone.utc)
+    return {**plan, "at": plan.get("at") or states.timestamp(written)}

@@ -19,8 +19,8 @@ from .model import (
     WATCH,
     Alarm,
     Answer,
-    Check,
     Deployed,
+    Deployment,
     Device,
     Finding,
     Item,
@@ -39,11 +39,11 @@ def answer(
     *,
     devices: Sequence[Device],
     deployed: Deployed | None,
+    deployment: Deployment | None,
     rollouts: Sequence[Rollout],
     workflows: Sequence[Workflow],
     alarms: Sequence[Alarm],
     drift: Sequence[Finding],
-    drift_checks: Sequence[Check],
     sources: Sequence[Source],
     now: str,
 ) -> Answer:
@@ -51,6 +51,7 @@ def answer(
     failed_sources = [source for source in sources if source.state == "failed"]
     items = [
         *_of_sources(failed_sources),
+        *_of_deployment(deployment),
         *_of_rollouts(rollouts, now),
         *_of_devices(devices, deployed, rollouts),
         *_of_workflows(workflows),
@@ -90,6 +91,14 @@ def _headline(items: Sequence[Item]) -> str:
 def _of_sources(failed: Sequence[Source]) -> Iterator[Item]:
     for source in failed:
         yield Item(WATCH, f"This page is incomplete: {source.name} could not be read", source.problem, "sources")
+
+
+def _of_deployment(deployment: Deployment | None) -> Iterator[Item]:
+    if deployment and deployment.state in ("failed", "refused"):
+        text = (
+            f"The deployment of {deployment.commit[:12]} {'failed' if deployment.state == 'failed' else 'was refused'}"
+        )
+        yield Item(ACT, text, deployment.message, "deployed")
 
 
 def _of_rollouts(rollouts: Sequence[Rollout], now: str) -> Iterator[Item]:

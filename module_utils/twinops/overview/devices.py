@@ -1,17 +1,31 @@
-"""Devices: which release each of them has, and how it is, from its own facts and from the ledger. Pure."""
+"""Devices: which release each of them has, and how it is, from its own facts and from the ledger. Pure.
+
+Facts are text from a stranger: whoever holds a device writes them. What is not of the form that is expected counts as
+not told, and every text is bounded.
+"""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from .. import deployments, runs
 from ..deployments import Period
+from ..run_table import duration
 from .model import FAILED, HEALTHY, NO_RELEASE, SILENT, STARTING, UNKNOWN, UNREACHABLE, WAITING, Device
 
-SILENT_AFTER = timedelta(hours=1)
-"""A device that has said nothing for so long is silent: several times the interval between two of its facts."""
+INTERVALS_MISSED = 3
+"""A device is silent when so many of its reports are missing."""
+INTERVAL_S = 600
+LONGEST_INTERVAL_S = 6 * 3600
+"""However seldom a device says that it reports."""
+CLOCK_TOLERANCE_S = 120
+LOW_DISK = 0.05
+LONGEST_TEXT = 300
+MOST_NOTES = 6
 
 BY_DEVICE, BY_LEDGER = "device", "ledger"
 _HEALTH_OF_STATE = {"failed": FAILED, "unreachable": UNREACHABLE, "waiting": WAITING}
@@ -61,52 +75,98 @@ def _as_recorded(name: str, wave: str, events: Sequence[Event], period: Period |
 
 
 def _as_it_says(name: str, wave: str, facts: Mapping[str, Any], period: Period | None, now: str) -> Device:
-    """From its facts: the answer of ``twinops-edge status`` and when it was given."""
-    seen = str(facts.get("at") or "")
-    since = period.since if period and period.release_digest == facts.get("release_digest") else ""
+    """From its facts: the answer of ``twinops-edge status``, and when the cloud heard it."""
+    heard_at = str(facts["heard_at"])
+    digest = _text(facts, "release_digest")
+    is_known = period is not None and period.release_digest == digest
     return Device(
         name,
         wave,
-        release=facts.get("release") or "",
-        release_digest=facts.get("release_digest") or "",
-        model_digest=facts.get("model_sha256") or "",
-        git_sha=facts.get("git_sha") or (period.git_sha if since and period else ""),
-        since=since,
-        health=SILENT if _is_silent(seen, now) else _said_health(facts),
-        last_seen=seen,
+        release=_text(facts, "release"),
+        release_digest=digest,
+        model_digest=_text(facts, "model_sha256"),
+        git_sha=_text(facts, "git_sha"),
+        since=period.since if period and is_known else _since(facts),
+        health=SILENT if _is_silent(facts, heard_at, now) else _said_health(facts),
+        last_seen=heard_at,
         told_by=BY_DEVICE,
-        notes=tuple(_notes(facts)),
+        notes=tuple(itertools.islice(_notes(facts, heard_at), MOST_NOTES)),
     )
 
 
-def _is_silent(seen: str, now: str) -> bool:
-    try:
-        return runs.parse(now) - runs.parse(seen) > SILENT_AFTER
-    except ValueError:
-        return True  # whoever tells no time cannot be said to have been seen
+def _since(facts: Mapping[str, Any]) -> str:
+    """When the release that it runs was committed, by its own history: the ledger learns of pulls only later."""
+    digest = _text(facts, "release_digest")
+    entries = [entry for entry in _list(facts, "history") if isinstance(entry, Mapping)]
+    own = [_text(entry, "at") for entry in entries if _text(entry, "release_digest") == digest]
+    return own[-1] if own and _moment(own[-1]) else ""
+
+
+def _is_silent(facts: Mapping[str, Any], heard_at: str, now: str) -> bool:
+    interval_s = min(_number(facts, "interval_s") or INTERVAL_S, LONGEST_INTERVAL_S)
+    missed = timedelta(seconds=INTERVALS_MISSED * max(interval_s, INTERVAL_S))
+    return runs.parse(now) - runs.parse(heard_at) > missed
 
 
 def _said_health(facts: Mapping[str, Any]) -> str:
-    if not facts.get("release"):
+    if not _text(facts, "release"):
         return NO_RELEASE
-    said = (facts.get("health") or {}).get("status")
-    if said is None:
-        return FAILED  # it reports, and its release does not answer
-    return {"ok": HEALTHY, "starting": STARTING}.get(str(said), FAILED)
+    if _is_damaged(facts):
+        return FAILED
+    said = _text(_part(facts, "health"), "status")  # without one it reports, and its release does not answer
+    return {"ok": HEALTHY, "starting": STARTING}.get(said, FAILED)
 
 
-def _notes(facts: Mapping[str, Any]) -> Iterator[str]:
-    health = facts.get("health") or {}
-    waiting = facts.get("waiting") or {}
+def _is_damaged(facts: Mapping[str, Any]) -> bool:
+    on_disk, signed = _text(facts, "model_file_sha256"), _text(facts, "model_sha256")
+    return bool(on_disk and signed and on_disk != signed)
+
+
+def _notes(facts: Mapping[str, Any], heard_at: str) -> Iterator[str]:
+    health, waiting, target = (_part(facts, name) for name in ("health", "waiting", "target"))
+    if _is_damaged(facts):
+        yield "the model on its disk is not the one that was signed"
+    if target:
+        yield f"on the way to {_text(target, 'release')}: {_text(facts, 'phase')}"
     if waiting:
-        yield f"waits with {waiting.get('release')} for its maintenance window, {waiting.get('window')} UTC"
-    for title, text in (
-        ("", facts.get("reason")),
-        ("", health.get("reason")),
-        ("upload: ", health.get("upload_error")),
-    ):
-        if text:
-            yield f"{title}{text}"
-    if health.get("spool_dropped"):
-        yield f"{health['spool_dropped']} decisions dropped"
-    yield from (str(text) for text in facts.get("problems") or ())
+        yield f"waits with {_text(waiting, 'release')} for its maintenance window, {_text(waiting, 'window')} UTC"
+    yield from filter(None, (_text(facts, "reason"), _text(health, "reason")))
+    if _text(health, "upload_error"):
+        yield f"upload: {_text(health, 'upload_error')}"
+    if _number(health, "spool_dropped"):
+        yield f"{_number(health, 'spool_dropped'):,.0f} decisions dropped"
+    reported_at = _moment(_text(facts, "reported_at"))
+    if reported_at and abs(ahead_s := (reported_at - runs.parse(heard_at)).total_seconds()) > CLOCK_TOLERANCE_S:
+        yield f"its clock is {duration(abs(ahead_s))} {'ahead' if ahead_s > 0 else 'behind'}"
+    free, total = (_number(_part(facts, "disk"), name) for name in ("free_bytes", "total_bytes"))
+    if total and free is not None and free < LOW_DISK * total:
+        yield f"its disk is {1 - free / total:.0%} full"
+    yield from (problem[:LONGEST_TEXT] for problem in _list(facts, "problems") if isinstance(problem, str))
+
+
+def _text(mapping: Mapping[str, Any], name: str) -> str:
+    value = mapping.get(name)
+    return value[:LONGEST_TEXT] if isinstance(value, str) else ""
+
+
+def _number(mapping: Mapping[str, Any], name: str) -> float | None:
+    value = mapping.get(name)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]
+
+
+def _part(mapping: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = mapping.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(mapping: Mapping[str, Any], name: str) -> Sequence[Any]:
+    value = mapping.get(name)
+    return value if isinstance(value, list) else ()
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return runs.parse(text)
+    except ValueError:
+        return None

@@ -9,7 +9,7 @@ from typing import Any
 from .. import rollout as rollout_rules
 from . import answer as answers
 from . import devices, findings, quality, rollouts, workflows
-from .model import VERSION, Alarm, Deployed, Document, Read
+from .model import VERSION, Alarm, Deployed, Deployment, Document, Read
 
 ROLLOUTS_SHOWN = 12
 
@@ -21,15 +21,16 @@ def assemble(read: Read) -> Document:
     flows = workflows.overview(read.specs, read.runs, read.created_at)
     deployed = _deployed(read.rollouts, read.signed_by, read.promotions)
     alarms = tuple(_alarm(alarm) for alarm in read.alarms)
-    checks, drift = findings.of(read.runs, read.results, read.cloud_plan)
+    checks, drift = findings.of(read.runs, read.results, read.plan)
+    deployment = _deployment(read.deployment) if read.deployment else None
     said = answers.answer(
         devices=fleet,
         deployed=deployed,
+        deployment=deployment,
         rollouts=attempts,
         workflows=flows,
         alarms=alarms,
         drift=drift,
-        drift_checks=checks,
         sources=read.sources,
         now=read.created_at,
     )
@@ -41,6 +42,7 @@ def assemble(read: Read) -> Document:
         sources=read.sources,
         answer=said,
         deployed=deployed,
+        deployment=deployment,
         devices=fleet,
         rollouts=attempts,
         workflows=flows,
@@ -57,12 +59,11 @@ def as_json(document: Document) -> dict[str, Any]:
 
 
 def _deployed(
-    found: Iterable[Mapping[str, Any]], signed_by: Sequence[str], promotions: Iterable[Mapping[str, Any]]
+    found: Iterable[Mapping[str, Any]], signed_by: Sequence[str], promotions: Mapping[str, str]
 ) -> Deployed | None:
     item = next((rollout for rollout in found if rollout["state"] == rollout_rules.COMPLETED), None)
     if item is None:
         return None
-    told = [event for event in promotions if event.get("action") == "promote" and event["version"] == item["release"]]
     return Deployed(
         release=item["release"],
         release_digest=item["release_digest"],
@@ -72,8 +73,13 @@ def _deployed(
         at=item.get("ended_at", ""),
         rollout_id=item["rollout_id"],
         signed_by=tuple(signed_by),
-        approved_by=told[-1]["approver"] if told else "",
+        approved_by=promotions.get(item.get("model_digest", ""), ""),
     )
+
+
+def _deployment(record: Mapping[str, Any]) -> Deployment:
+    fields = ("commit", "state", "by", "started_at", "ended_at", "message", "pipeline")
+    return Deployment(**{name: str(record.get(name) or "") for name in fields})
 
 
 def _alarm(alarm: Mapping[str, Any]) -> Alarm:

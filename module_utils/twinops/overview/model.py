@@ -83,8 +83,24 @@ class Deployed:
 
 
 @dataclass(frozen=True)
+class Deployment:
+    """The last deployment of the whole environment, as its job has recorded it.
+
+    ``state``: deployed, failed, refused (nobody had approved what it would have changed) or running.
+    """
+
+    commit: str
+    state: str
+    by: str
+    started_at: str
+    ended_at: str
+    message: str = ""
+    pipeline: str = ""
+
+
+@dataclass(frozen=True)
 class Device:
-    """One device of the inventory, or of the ledger."""
+    """One device of the inventory."""
 
     name: str
     wave: str
@@ -222,6 +238,7 @@ class Document:
     sources: tuple[Source, ...]
     answer: Answer
     deployed: Deployed | None = None
+    deployment: Deployment | None = None
     devices: tuple[Device, ...] = ()
     rollouts: tuple[Rollout, ...] = ()
     workflows: tuple[Workflow, ...] = ()
@@ -249,13 +266,15 @@ class Read:
     """Newest first."""
     deployments: tuple[Mapping[str, Any], ...] = ()
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Device → its newest facts."""
+    """Device → its newest facts (docs/interfaces.md, "Facts"), and ``heard_at``: when they came."""
     alarms: tuple[Mapping[str, Any], ...] = ()
     """As CloudWatch describes them, those that are on."""
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Run → file → content, of the newest runs of workflows that judge."""
-    cloud_plan: Mapping[str, Any] | None = None
-    """What a deployment would change."""
+    plan: Mapping[str, Any] | None = None
+    """What a deployment would change, as a job of the pipeline found it, and ``at``: when."""
+    deployment: Mapping[str, Any] | None = None
+    """What a job of the pipeline has recorded of the last one."""
     signed_by: tuple[str, ...] = ()
-    promotions: tuple[Mapping[str, Any], ...] = ()
-    """Events of the model registry, oldest first."""
+    promotions: Mapping[str, str] = field(default_factory=dict)
+    """Digest of a model → who made it the champion last."""
