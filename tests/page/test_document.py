@@ -120,6 +120,14 @@ def test_a_rollout_that_stands_still_for_hours_is_noticed() -> None:
     )
 
 
+def test_devices_stand_wave_after_wave_by_name() -> None:
+    read = worlds.healthy()
+    mixed = dict(sorted(read.waves.items(), key=lambda item: worlds.digest(item[0])))
+    assert list(mixed) != list(read.waves)
+    made = document.assemble(replace(read, waves=mixed))
+    assert [device.name for device in made.devices] == list(read.waves)
+
+
 HEALTH: list[tuple[str, dict[str, Any], str]] = [
     ("it answers", {}, "ok"),
     ("its release says that it failed", {"health": {"status": "failed", "reason": "NaN"}}, "failed"),

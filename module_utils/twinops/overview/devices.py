@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import deployments, runs
 from ..deployments import Period
+from ..rollout import WAVES
 from ..run_table import duration
 from .model import FAILED, HEALTHY, NO_RELEASE, SILENT, STARTING, UNKNOWN, UNREACHABLE, WAITING, Device
 
@@ -37,11 +38,12 @@ Event = Mapping[str, Any]
 def fleet(
     waves: Mapping[str, str], events: Iterable[Event], facts: Mapping[str, Mapping[str, Any]], now: str
 ) -> tuple[Device, ...]:
-    """The devices of the inventory (device → wave), in its order."""
+    """The devices of the inventory (device → wave), wave after wave, by name."""
     of: dict[str, list[Event]] = {}
     for event in events:
         of.setdefault(event["device"], []).append(event)
-    return tuple(_device(name, wave, of.get(name, []), facts.get(name), now) for name, wave in waves.items())
+    ordered = sorted(waves.items(), key=lambda item: (WAVES.index(item[1]), item[0]))
+    return tuple(_device(name, wave, of.get(name, []), facts.get(name), now) for name, wave in ordered)
 
 
 def _device(name: str, wave: str, events: Sequence[Event], facts: Mapping[str, Any] | None, now: str) -> Device:
