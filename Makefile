@@ -17,10 +17,12 @@ export PYTHONPATH :=
 TESTS ?= tests
 LINTED_PYTHON := module_utils library dispatch workflows edge sandbox pipeline page plugins tests inventories molecule
 
+JOB := PYTHONPATH=module_utils:. python -m pipeline
+
 NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: page lint-python lint-ansible lint-pipeline secrets setup-pipeline test-faults test-systemd faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-mlops oracle drift-power lock
+.PHONY: page drift propose tag note lint-python lint-ansible lint-pipeline secrets setup-pipeline test-faults test-systemd faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-mlops oracle drift-power lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,11 +62,23 @@ page: setup ## draw the status page, public/index.html, of ENV=sandbox or of sev
 		|| echo "page: $$env: it could not be read; the page says so" >&2; done
 	@python -m page --documents build/status --out public/index.html $(ENV)
 
-plan: setup ## what a deployment of ENV=sandbox|staging|production would change
-	ansible-playbook site.yml -l $(ENV) --check --diff
+plan: setup ## what a deployment of ENV=sandbox|staging|production would change; kept in build/plans
+	@$(JOB) plan $(ENV)
 
-deploy: setup ## deploy ENV=sandbox|staging|production
-	ansible-playbook site.yml -l $(ENV)
+drift: setup ## what differs from git in ENV, by mail as well; changes nothing; exit code 2 if something does
+	@$(JOB) drift $(ENV)
+
+propose: setup ## build the release of ENV, sign it with the keys that are here, leave it for the others to sign
+	@$(JOB) propose $(ENV)
+
+tag: setup ## name the commit that ENV runs
+	@$(JOB) tag $(ENV)
+
+note: setup ## tell the merge request what is planned for ENV, or what became of it
+	@$(JOB) note $(ENV)
+
+deploy: setup ## deploy ENV=sandbox|staging|production; PLAN=build/plans/staging.json applies this plan only [DIGEST=...]
+	$(if $(PLAN),@$(JOB) deploy $(ENV) --plan $(PLAN) $(if $(DIGEST),--digest $(DIGEST)),ansible-playbook site.yml -l $(ENV))
 
 test: setup-dev ## every test: unit, plan cases, devices, the sandbox end to end
 	@python -m pytest -n 2 --dist loadfile $(if $(JUNIT),--junitxml=$(JUNIT)) $(TESTS)

@@ -51,6 +51,11 @@ options:
     type: str
     default: fail
     choices: [fail, warn]
+  approved:
+    description:
+      - A plan that was approved, as C(make plan) writes it. Where anything else would be changed, or somebody has
+        changed what it changes, the module stops before it writes.
+    type: path
   wait:
     description: Whether to wait until what starts (a twin) is in service.
     type: bool
@@ -91,6 +96,11 @@ changes:
   elements: dict
   sample:
     - {action: update, kind: rule, name: twinops-staging-model_evaluation, fields: [tags]}
+plan:
+  description: The changes with their values before and after, without secrets.
+  returned: in check mode
+  type: list
+  elements: dict
 conditions:
   description: What is not normal at the moment (C(Reconciling), C(Stalled)), and one C(Ready) for the whole set.
   returned: success

@@ -27,11 +27,12 @@ options:
   state:
     description:
       - C(published) makes the release available to rollouts.
+      - C(proposed) does the same, but is content with a proposal: I(waiting) says whose signature is lacking.
       - C(current) also makes it the one that the environment runs, which is what the next release is compared with.
       - C(reaffirmed) signs again that the current one is current, because I(release) was blocked. A device that runs
         the blocked one, and was not reached when it was taken back, returns to the current one when it pulls.
     type: str
-    choices: [published, current, reaffirmed]
+    choices: [proposed, published, current, reaffirmed]
     default: published
   project:
     description: The clone of the twinops repository.
@@ -78,6 +79,10 @@ RETURN = r"""
 release_digest:
   description: SHA-256 of the manifest; empty in check mode for a release that is not published.
   returned: success
+  type: str
+waiting:
+  description: Why the release is not published yet.
+  returned: for state proposed and in check mode, where signatures are lacking
   type: str
 written:
   description: What was written to the bucket, below C(tuf/).
@@ -131,7 +136,14 @@ from ansible.module_utils.twinops.access import ACCESS, access
 from ansible.module_utils.twinops.aws import session
 from ansible.module_utils.twinops.aws.clients import caller_arn
 from ansible.module_utils.twinops.aws.registry import Registry
-from ansible.module_utils.twinops.aws.release_bundle import CURRENT, PUBLISHED, REAFFIRMED, Options, reconcile
+from ansible.module_utils.twinops.aws.release_bundle import (
+    CURRENT,
+    PROPOSED,
+    PUBLISHED,
+    REAFFIRMED,
+    Options,
+    reconcile,
+)
 from ansible.module_utils.twinops.aws.releases import Bucket
 from ansible.module_utils.twinops.errors import TwinopsError
 from ansible.module_utils.twinops.publishing.keys import key_plan
@@ -140,7 +152,7 @@ from ansible.module_utils.twinops.publishing.options import SIGNING, key_ring
 SPEC = {
     "env": {"type": "str", "required": True},
     "release": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": [PUBLISHED, CURRENT, REAFFIRMED], "default": PUBLISHED},
+    "state": {"type": "str", "choices": [PROPOSED, PUBLISHED, CURRENT, REAFFIRMED], "default": PUBLISHED},
     "project": {"type": "path", "required": True},
     "build_cache": {"type": "path"},
     "development_keys": {"type": "bool", "default": False, "no_log": False},

@@ -6,6 +6,7 @@ which it cannot change; nor can it change itself. A policy a part, because AWS l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from . import policies
@@ -45,10 +46,15 @@ HOST_CHANGES = (
 LISTINGS = ("events:ListRules", "lambda:ListLayerVersions", "logs:DescribeLogGroups", "tag:GetResources")
 
 
-def trust(scope: Scope, issuer: str, audience: str, subjects: Iterable[str]) -> Document:
-    """Pipelines of ``issuer`` (a URL without ``https://``) with this audience and one of the ``subjects`` exactly."""
+def trust(scope: Scope, issuer: str, audience: str, subjects: Iterable[str], *, patterns: bool = False) -> Document:
+    """Pipelines of ``issuer`` (a URL without ``https://``) with this audience and one of the ``subjects`` exactly.
+
+    With ``patterns``, an asterisk in a subject stands for anything.
+    """
     provider = f"arn:{scope.partition}:iam::{scope.account}:oidc-provider/{issuer}"
-    condition = {"StringEquals": {f"{issuer}:aud": audience, f"{issuer}:sub": list(subjects)}}
+    of_subject = {f"{issuer}:sub": list(subjects)}
+    condition: dict[str, dict[str, object]] = {"StringEquals": {f"{issuer}:aud": audience}}
+    condition.setdefault("StringLike" if patterns else "StringEquals", {}).update(of_subject)
     return document(
         [
             {
@@ -75,6 +81,26 @@ def by_part(scope: Scope) -> Mapping[str, Document]:
         "edge": edge(scope),
     }
     return {part: document(statements) for part, statements in parts.items()}
+
+
+def reading_by_part(scope: Scope) -> Mapping[str, Document]:
+    """The policies of the plan role, by part: what of the deploy role's rights only reads, and mail.
+
+    Of what is in buckets only models: a plan looks at releases, and at nobody's data.
+    """
+    models = [f"{scope.bucket_arn('models')}/*"]
+    parts: dict[str, list[Statement]] = {}
+    for part, policy in by_part(scope).items():
+        kept = parts.setdefault("network" if part in ("access", "network", "host", "keys") else "workflows", [])
+        for statement in policy["Statement"]:
+            actions = [action for action in statement["Action"] if _READS.fullmatch(action)]
+            resources = models if statement["Sid"] == "KeepObjects" else statement["Resource"]
+            if actions:
+                kept.append({**statement, "Action": actions, "Resource": resources})
+    return {part: document(statements) for part, statements in parts.items()}
+
+
+_READS = re.compile(r"[a-z0-9]+:(Describe|Get|List|Query)[A-Za-z]*|kms:Decrypt|kms:GenerateDataKey|sns:Publish")
 
 
 def access(scope: Scope) -> list[Statement]:
@@ -180,7 +206,7 @@ def keys(scope: Scope) -> list[Statement]:
         allow("NameKeys", _of("kms", "CreateAlias", "DeleteAlias", "UpdateAlias"), [alias, *ours]),
         allow("SeeKeys", _of("kms", "DescribeKey", "ListResourceTags"), ours),
         _list_all(scope, "ListKeys", "kms:ListKeys"),
-        {**policies.use_key(scope, "Decrypt", "GenerateDataKey", via=("s3",)), "Sid": "PublishEncrypted"},
+        {**policies.use_key(scope, "Decrypt", "GenerateDataKey", via=("s3", "sns")), "Sid": "PublishEncrypted"},
     ]
 
 
@@ -325,10 +351,11 @@ def observability(scope: Scope) -> list[Statement]:
 
 
 def edge(scope: Scope) -> list[Statement]:
-    """Recording rollouts and telling of their ends (``playbooks/edge.yml``); releases are objects of a bucket."""
+    """Recording rollouts and telling of their ends, by mail as well (``playbooks/{edge,tell}.yml``)."""
     return [
         allow("RecordRollouts", _of("dynamodb", "GetItem", "PutItem", "UpdateItem"), [scope.ledger_arn]),
         allow("TellOfRollouts", ["events:PutEvents"], [scope.arn("events", "event-bus/default")]),
+        allow("TellPeople", ["sns:Publish"], [scope.topic_arn]),
         allow("SeeRollouts", ["dynamodb:Query"], [scope.ledger_arn, f"{scope.ledger_arn}/index/*"]),
     ]
 

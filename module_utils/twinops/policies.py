@@ -24,6 +24,7 @@ HOST = "host"
 SCHEDULER = "scheduler"
 
 DEPLOY = "deploy"
+PLAN = "plan"
 BOUNDARY = "boundary"
 DATA_ACCESS = "data-access"
 

@@ -6,6 +6,7 @@ reading and comparing a hundred workflows (docs/adr/0006).
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ SPEC = {
     "tags": {"type": "dict", "default": {}},
     "repository": {"type": "path", "required": True},
     "uncommitted": {"type": "str", "default": "fail", "choices": ["fail", "warn"]},
+    "approved": {"type": "path"},
     "wait": {"type": "bool", "default": True},
     "wait_timeout": {"type": "int", "default": 900},
 }
@@ -82,6 +84,16 @@ def read_work_tree(params: dict, declared: dict, warn: Callable[[str], None]) ->
     return {**fields, "code": digests}, {digests.code_sha256: code, digests.layer_sha256: layer}
 
 
+def approved_changes(path: str | None) -> list[dict[str, Any]] | None:
+    """The changes of the cloud in an approved plan (``make plan``). None where nobody asks for an approval."""
+    if not path:
+        return None
+    try:
+        return list(json.loads(Path(path).read_text(encoding="utf-8"))["cloud"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TwinopsError(f"approved: {path}: expected a plan as make plan writes it, got {error!r}") from error
+
+
 def converge(params: dict, *, apply: bool, warn: Callable[[str], None]) -> dict[str, Any]:
     """Everything a person can get wrong is read and checked before the first call to AWS."""
     declared = check_declared(params["declared"])
@@ -97,7 +109,8 @@ def converge(params: dict, *, apply: bool, warn: Callable[[str], None]) -> dict[
         ours = estate.belonging_to(resources, declared)
         return remove(aws, ours, apply=apply, extent=extent, with_data=params["with_data"])
     wait_timeout_s = params["wait_timeout"] if params["wait"] else 0
-    result = reconcile(aws, resources, apply=apply, extent=extent, wait_timeout_s=wait_timeout_s)
+    approved = approved_changes(params["approved"])
+    result = reconcile(aws, resources, apply=apply, extent=extent, wait_timeout_s=wait_timeout_s, approved=approved)
     for orphan in result["orphans"]:
         warn(f"{orphan['kind']} {orphan['name']}: not declared any more; -e prune=true removes it")
     return {**result, "git_sha": read.git_sha}

@@ -70,6 +70,7 @@ BESIDES = {
     "dynamodb:Query",
     "kms:Decrypt",
     "kms:GenerateDataKey",
+    "sns:Publish",
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from .. import approval
 from .. import desired as parts_of_cloud
 from ..errors import TwinopsError
 from ..names import ENVIRONMENT_TAG
@@ -144,9 +145,11 @@ def reconcile(
     apply: bool,
     extent: Extent = Extent(),
     wait_timeout_s: float = 0,
+    approved: Sequence[approval.Plain] | None = None,
 ) -> dict[str, Any]:
     """Make AWS what is ``desired``; with ``apply`` false (check mode) only say what that would change.
 
+    With ``approved``, the changes of a plan, raises TwinopsError before anything else is changed.
     Waits up to ``wait_timeout_s`` for conditions that pass by themselves, such as a notebook that starts. ``aws``
     remembers what it has read: give one that has not read yet, or let it :meth:`~Aws.forget`.
     """
@@ -158,8 +161,20 @@ def reconcile(
     prunable = [key for key in orphans if extent.prune and RESOURCES[key[0]].may_be_pruned()]
     outdated = [each.key for each in surplus if each.workflow] + prunable
     changes = plan(wanted, observed, absent=outdated)
+    if approved is not None:
+        _refuse_other_than(approved, changes)
     result = _carry_out(aws, changes, observed, keys, apply=apply, wait_timeout_s=wait_timeout_s)
     return {**result, "orphans": _plain(set(orphans) - set(prunable))}
+
+
+def _refuse_other_than(approved: Sequence[approval.Plain], changes: Sequence[Change]) -> None:
+    lines = approval.unapproved(approval.plain(changes), approved)
+    if lines:
+        raise TwinopsError(
+            "the plan that was approved is not the plan that would be applied; nothing was changed.\n"
+            + "\n".join(f"- {line}" for line in lines)
+            + "\nMake a new plan, and have it approved."
+        )
 
 
 def remove(
@@ -244,6 +259,7 @@ def _carry_out(
         "diff": diff(changes),
         "conditions": summary(conditions),
         "calls": aws.calls,
+        **({} if apply else {"plan": approval.plain(changes)}),
     }
 
 

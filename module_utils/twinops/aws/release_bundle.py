@@ -20,6 +20,7 @@ from . import model_versions
 from .registry import Registry
 from .releases import Bucket, Publication, ReleaseStore
 
+PROPOSED = "proposed"
 PUBLISHED = "published"
 CURRENT = "current"
 REAFFIRMED = "reaffirmed"
@@ -57,6 +58,8 @@ def reconcile(
     """
     keys, env = options.keys, options.env
     store = ReleaseStore(bucket, options.repository, env, keys, plan=options.key_plan, now=now)
+    if options.state == PROPOSED and not store.has_bucket:
+        return {"changed": False, "release": options.spec.version, "waiting": f"s3://{bucket.name} is not there yet"}
     if apply and not store.has_bucket:
         raise TwinopsError(f"s3://{bucket.name}: expected the bucket for models, found none; deploy it: --tags cloud")
     if options.state == REAFFIRMED:
@@ -77,6 +80,8 @@ def reconcile(
         keys.generate(all_keys(options.key_plan))
     published = store.publish(infos, targets, apply=apply)
     written, warnings = published.written, published.warnings
+    if published.lacking and (options.state == PROPOSED or not apply):
+        return _waiting(manifest, published, before)
     if published.lacking:
         raise TwinopsError(waiting_for(manifest, published))
     if apply:
@@ -134,6 +139,19 @@ def reaffirm(env: str, store: ReleaseStore, *, apply: bool) -> dict[str, Any]:
         "current": _current(store) if apply else json.loads(pointer),
         "written": published.written,
         "warnings": published.warnings,
+    }
+
+
+def _waiting(manifest: release.Manifest, publication: Publication, before: dict[str, Any]) -> dict[str, Any]:
+    """What there is to say of a release that others have yet to sign; no device can have it."""
+    after = {**before, manifest.release: f"published, once signed: {manifest.digest[:12]}"}
+    return {
+        "changed": bool(publication.written),
+        "release": manifest.release,
+        "release_digest": None,
+        "current": None,
+        "waiting": waiting_for(manifest, publication),
+        "diff": {"before": before, "after": after},
     }
 
 

@@ -30,7 +30,7 @@ OPTIONS = {
 
 
 def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
-    """The boundary of all roles, the provider that vouches for pipelines, the deploy role, and the state bucket.
+    """The boundary of all roles, the provider that vouches for pipelines, their two roles, and the state bucket.
 
     Raises SpecError for a GitLab that AWS could not ask.
     """
@@ -42,6 +42,7 @@ def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
         *((provider,) if gitlab["manage_provider"] else ()),
         boundary(estate, sources, options["targets"]),
         *_deploy_role(estate, issuer, options),
+        *_plan_role(estate, issuer, options),
         _state_bucket(estate, options["state_noncurrent_days"]),
     )
 
@@ -69,6 +70,27 @@ def _deploy_role(estate: Estate, issuer: str, options: Options) -> tuple[Resourc
         trust=deploy_policies.trust(scope, issuer, gitlab["audience"], subjects),
         policies={},
         attached=tuple(sorted(scope.policy_arn(f"{policies.DEPLOY}-{part}") for part in documents)),
+        session_s=options["session_s"],
+    )
+    return (*made, role)
+
+
+def _plan_role(estate: Estate, issuer: str, options: Options) -> tuple[Resource, ...]:
+    """The role that only reads. Any branch of the project has it: plans are made of merge requests."""
+    scope, gitlab = estate.scope, options["gitlab"]
+    documents = deploy_policies.reading_by_part(scope)
+    made = [
+        managed_policy(estate, PART, f"{policies.PLAN}-{part}", f"What a plan takes: {part}.", document)
+        for part, document in documents.items()
+    ]
+    subject = f"project_path:{gitlab['project']}:ref_type:branch:ref:*"
+    role = Role(
+        name=scope.names.role(policies.PLAN),
+        tags=estate.tags(PART),
+        description="The pipeline: finds out what a deployment would change. Reads, and sends mail.",
+        trust=deploy_policies.trust(scope, issuer, gitlab["audience"], [subject], patterns=True),
+        policies={},
+        attached=tuple(sorted(scope.policy_arn(f"{policies.PLAN}-{part}") for part in documents)),
         session_s=options["session_s"],
     )
     return (*made, role)

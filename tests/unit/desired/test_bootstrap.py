@@ -30,9 +30,14 @@ def the(kind: type[Resource], resources: tuple[Resource, ...]) -> Any:
     return found
 
 
+def role_of(purpose: str, resources: tuple[Resource, ...]) -> Any:
+    (found,) = [each for each in resources if isinstance(each, Role) and each.name == f"twinops-staging-{purpose}"]
+    return found
+
+
 def test_pipelines_of_the_declared_branches_only() -> None:
     resources = bootstrap()
-    provider, role = the(OidcProvider, resources), the(Role, resources)
+    provider, role = the(OidcProvider, resources), role_of("deploy", resources)
     assert (provider.name, provider.audiences) == ("gitlab.example.com", ("https://deploy.example.com",))
     (statement,) = role.trust["Statement"]
     assert statement["Principal"] == {"Federated": ["arn:aws:iam::111122223333:oidc-provider/gitlab.example.com"]}
@@ -45,7 +50,7 @@ def test_pipelines_of_the_declared_branches_only() -> None:
 def test_the_provider_of_another_environment_is_left_to_it() -> None:
     resources = bootstrap(gitlab={**GITLAB, "manage_provider": False})
     assert not [each for each in resources if isinstance(each, OidcProvider)]
-    assert the(Role, resources) == the(Role, bootstrap())
+    assert role_of("deploy", resources) == role_of("deploy", bootstrap())
 
 
 def test_a_gitlab_that_aws_cannot_ask() -> None:
@@ -56,9 +61,31 @@ def test_a_gitlab_that_aws_cannot_ask() -> None:
 def test_the_deploy_role_has_all_of_its_policies_and_no_other() -> None:
     resources = bootstrap()
     made = [each.name for each in resources if isinstance(each, ManagedPolicy) and "-deploy-" in each.name]
-    assert [arn.rpartition("/")[2] for arn in the(Role, resources).attached] == sorted(made)
+    assert [arn.rpartition("/")[2] for arn in role_of("deploy", resources).attached] == sorted(made)
     assert len(made) <= 10, "AWS attaches ten policies to a role"
-    assert the(Role, resources).policies == {}
+    assert role_of("deploy", resources).policies == {}
+
+
+def test_any_branch_may_plan_and_a_plan_only_reads() -> None:
+    resources = bootstrap()
+    role = role_of("plan", resources)
+    (statement,) = role.trust["Statement"]
+    assert statement["Condition"] == {
+        "StringEquals": {"gitlab.example.com:aud": ["https://deploy.example.com"]},
+        "StringLike": {"gitlab.example.com:sub": ["project_path:plant/twinops:ref_type:branch:ref:*"]},
+    }
+    attached = [each for each in resources if each.name in {arn.rpartition("/")[2] for arn in role.attached}]
+    assert [each.name for each in attached] == ["twinops-staging-plan-network", "twinops-staging-plan-workflows"]
+    statements = [statement for policy in attached for statement in policy.document["Statement"]]
+    actions = {action for statement in statements for action in statement["Action"]}
+    verbs = {action.partition(":")[2] for action in actions}
+    assert {verb for verb in verbs if not verb.startswith(("Describe", "Get", "List", "Query"))} == {
+        "Decrypt",
+        "GenerateDataKey",
+        "Publish",
+    }
+    objects = next(statement for statement in statements if "s3:GetObject" in statement["Action"])
+    assert objects["Resource"] == ["arn:aws:s3:::twinops-staging-models-111122223333/*"]
 
 
 def test_the_state_bucket_is_private_and_keeps_versions() -> None:

@@ -36,9 +36,10 @@ def list_owned(aws: Aws) -> list[Owned]:
     """By the names that we give: only the tags of those that a part declares are worth a call each."""
     names = aws.scope.names
     ours = {names.policy(policies.DATA_ACCESS): "data_access", names.policy(policies.BOUNDARY): "bootstrap"}
-    deploy = names.policy(policies.DEPLOY) + "-"
+    of_pipeline = tuple(names.policy(role) + "-" for role in (policies.DEPLOY, policies.PLAN))
     parts = {
-        name: ours.get(name, "bootstrap" if name.startswith(deploy) else "") for name in authorization.policies(aws)
+        name: ours.get(name, "bootstrap" if name.startswith(of_pipeline) else "")
+        for name in authorization.policies(aws)
     }
     return [Owned((ManagedPolicy.kind, name), part, "") for name, part in parts.items() if part]
 

@@ -1,0 +1,39 @@
+"""The command line of the jobs (``make plan``, ...). Exit codes: 0 done, 1 failed, 2 differs, 3 refused."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from twinops.names import ENVIRONMENTS
+
+from pipeline import jobs
+from pipeline.tools import PipelineError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
+    parser.add_argument("verb", choices=["plan", "deploy", "drift", "propose", "note", "tag"])
+    parser.add_argument("env", choices=ENVIRONMENTS)
+    parser.add_argument("--plan", type=Path, help="the approved plan, for deploy")
+    parser.add_argument("--digest", default="", help="what was approved: the beginning of the plan's digest")
+    arguments = parser.parse_args()
+    env: str = arguments.env
+    try:
+        if arguments.verb == "plan":
+            jobs.plan(env)
+            return 0
+        if arguments.verb == "deploy":
+            if arguments.plan is None:
+                parser.error("deploy: expected --plan")
+            return jobs.deploy(env, arguments.plan, arguments.digest)
+        verbs = {"drift": jobs.drift, "propose": jobs.propose, "note": jobs.note, "tag": jobs.tag}
+        return verbs[arguments.verb](env)
+    except PipelineError as error:
+        print(f"\n{arguments.verb} {env}: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

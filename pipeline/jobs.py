@@ -1,0 +1,199 @@
+"""What the jobs do, one function each. By hand it is the same: ``make plan``, ``make deploy PLAN=...``, ``make drift``.
+
+Files: ``build/plans/<env>.json`` and ``.md`` (a plan), ``build/deployments/<env>.json`` and ``.log`` (what became of a
+deployment): ``{"environment", "commit", "state": "deployed"|"failed"|"refused"|"running", "message", "plan", "by",
+"pipeline", "started_at", "ended_at"}``. A deployment that was killed stays "running"; the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pipeline import access, comment, mail, notes, plans, playbook, secrets
+from pipeline.tools import CLONE, PipelineError, git
+
+BUILD = CLONE / "build"
+DIFFERS = 2
+"""Exit code of `drift` where something differs from git."""
+REFUSED = 3
+"""Exit code of a deployment whose plan is not the one that was approved."""
+
+MESSAGE = re.compile(r"^(?:\[ERROR\]: |fatal: )(?P<text>.*)")
+
+
+class Refused(PipelineError):
+    """Nothing was changed, because what would be changed was not approved."""
+
+    exit_code = REFUSED
+
+
+def plan(env: str) -> plans.Plan:
+    """Find out what a deployment would change, keep it, and say so. Raises PipelineError where it cannot be known."""
+    for suffix in ("json", "md"):
+        _plan_file(env, suffix).unlink(missing_ok=True)
+    record = BUILD / f"plans/{env}.record"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.unlink(missing_ok=True)
+    recording = {"TWINOPS_PLAN_FILE": str(record), "ANSIBLE_CALLBACKS_ENABLED": "plan_file"}
+    log = BUILD / f"plans/{env}.log"
+    log.unlink(missing_ok=True)
+    code = playbook.run("site.yml", env, "--check", "--diff", role=access.PLAN, log=log, variables=recording)
+    if not record.exists():
+        raise PipelineError(f"plan: ansible-playbook ended with {code} before it could be made; the reason is above")
+    made = plans.of_record(json.loads(record.read_text()), environment=env, commit=_commit())
+    record.unlink()
+    _write(_plan_file(env, "json"), json.dumps(made, indent=1) + "\n")
+    _write(_plan_file(env, "md"), comment.page(made))
+    _withhold_secrets(BUILD / "plans")
+    print(f"\n{comment.page(made)}")
+    return made
+
+
+def drift(env: str) -> int:
+    """Report what differs from git, by mail as well; change nothing."""
+    made = plan(env)
+    if plans.is_empty(made):
+        print(f"{env}: as git says")
+        return 0
+    mail.send(env, f"twinops {env}: something differs from git", comment.page(made), log=BUILD / f"plans/{env}.log")
+    print(f"{env}: differs from git; `repair-{env}` would make it as above")
+    return DIFFERS
+
+
+def deploy(env: str, plan_file: Path, approved_digest: str) -> int:
+    """Apply exactly the plan that was approved, and record what became of it."""
+    record = _begin(env)
+    try:
+        approved = plans.read(plan_file)
+        record["plan"] = approved["digest"]
+        plans.check_approved(approved, environment=env, commit=record["commit"], approved_digest=approved_digest)
+    except PipelineError as error:
+        _end(env, record, "refused", str(error))
+        raise Refused(str(error)) from error
+    log = BUILD / f"deployments/{env}.log"
+    log.unlink(missing_ok=True)
+    extra = json.dumps({"twinops_approved": str(plan_file.resolve())})
+    code = playbook.run("site.yml", env, "-e", extra, role=access.DEPLOY, log=log)
+    if code == 0:
+        _end(env, record, "deployed", f"{env} is as commit {record['commit'][:12]} says")
+        _withhold_secrets(BUILD / "deployments")
+        return 0
+    message = reason(log.read_text(encoding="utf-8")) or f"ansible-playbook ended with {code}"
+    is_refused = "the plan that was approved is not the plan" in message
+    _end(env, record, "refused" if is_refused else "failed", message)
+    _withhold_secrets(BUILD / "deployments")
+    mail.send(env, f"twinops {env}: the deployment of {record['commit'][:12]} {record['state']}", message, log=log)
+    if is_refused:
+        raise Refused(message)
+    raise PipelineError(
+        f"failed: {message}\nWhat was done is kept; the same job, or a later deployment, goes on from here."
+    )
+
+
+def propose(env: str) -> int:
+    """Have the release built, signed with the pipeline's keys, and left for the others to sign."""
+    log = BUILD / f"deployments/{env}.proposal.log"
+    log.unlink(missing_ok=True)
+    return playbook.run("playbooks/propose.yml", env, role=access.DEPLOY, log=log)
+
+
+def note(env: str) -> int:
+    """Tell the merge request: its plan, or what became of its deployment."""
+    deployed = _read_deployment(env)
+    if deployed is not None:
+        title = {"deployed": "is deployed", "failed": "could not be deployed"}.get(deployed["state"], deployed["state"])
+        text = f"**{env}: `{deployed['commit'][:12]}` {title}**\n\n````\n{deployed['message']}\n````\n"
+        return notes.post(text, about=f"deployment of {env}")
+    page = _plan_file(env, "md")
+    if not page.exists():
+        print(f"{page}: nothing to tell")
+        return 0
+    return notes.post(page.read_text(encoding="utf-8"), about=f"plan for {env}")
+
+
+def tag(env: str) -> int:
+    """Name the commit that `env` runs: ``<env>-<time>-<commit>``, pushed with the job's own token."""
+    name = f"{env}-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{_commit()[:8]}"
+    git(CLONE, "tag", "-a", name, "-m", f"Deployed to {env}")
+    git(CLONE, "push", "-q", os.environ.get("TWINOPS_TAG_URL") or os.environ.get("CI_REPOSITORY_URL", "origin"), name)
+    print(name)
+    return 0
+
+
+def reason(output: str) -> str:
+    """Why a playbook failed, in Ansible's words; the last of them counts."""
+    lines, found = output.splitlines(), ""
+    for number, line in enumerate(lines):
+        match = MESSAGE.match(line)
+        if match and not line.startswith("fatal: [device"):
+            following = []
+            for each in lines[number + 1 :]:
+                if not each.strip() or each.startswith(("Origin:", "TASK [", "PLAY ")):
+                    break
+                following.append(each)
+            found = "\n".join([match["text"], *following])
+    return found
+
+
+def _withhold_secrets(folder: Path) -> None:
+    """Remove what holds a secret before it becomes an artifact. Raises PipelineError that names it."""
+    found = secrets.in_files(folder)
+    for path in {Path(finding.path) for finding in found}:
+        (path if path.is_absolute() else CLONE / path).unlink(missing_ok=True)
+    if found:
+        listed = "\n".join(map(str, found))
+        raise PipelineError(f"expected no secret in what the job leaves behind; removed these files:\n{listed}")
+
+
+def _begin(env: str) -> dict[str, Any]:
+    record = {
+        "environment": env,
+        "commit": _commit(),
+        "state": "running",
+        "message": "",
+        "plan": "",
+        "by": os.environ.get("GITLAB_USER_LOGIN") or os.environ.get("USER", ""),
+        "pipeline": os.environ.get("CI_PIPELINE_URL") or os.environ.get("CI_PIPELINE_ID", ""),
+        "started_at": _now(),
+        "ended_at": "",
+    }
+    _write(_deployment_file(env), json.dumps(record, indent=1) + "\n")
+    return record
+
+
+def _end(env: str, record: dict[str, Any], state: str, message: str) -> None:
+    record |= {"state": state, "message": message, "ended_at": _now()}
+    _write(_deployment_file(env), json.dumps(record, indent=1) + "\n")
+
+
+def _read_deployment(env: str) -> dict[str, Any] | None:
+    path = _deployment_file(env)
+    return dict(json.loads(path.read_text())) if path.exists() else None
+
+
+def _plan_file(env: str, suffix: str) -> Path:
+    return BUILD / f"plans/{env}.{suffix}"
+
+
+def _deployment_file(env: str) -> Path:
+    return BUILD / f"deployments/{env}.json"
+
+
+def _commit() -> str:
+    return git(CLONE, "rev-parse", "HEAD")
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
