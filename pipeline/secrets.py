@@ -5,7 +5,7 @@
 
 kingfisher (Apache-2.0) does the looking, with its rules and those in ``ci/secrets``. It asks nobody whether what it
 found is valid. What it found is never printed, only where it is. A line that is no secret has the comment
-``kingfisher:ignore``.
+``kingfisher:ignore``; in a commit that cannot be changed any more, ``ci/no-secrets.yml`` names it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipeline.tools import CLONE, PipelineError, git, kingfisher
 
+NO_SECRETS = CLONE / "ci/no-secrets.yml"
 TIMEOUT_S = 300
 COMPLETE = (0, 200, 205)
 """Exit codes of kingfisher after a complete look: it found nothing, something, something that it can prove valid."""
@@ -34,9 +37,11 @@ class Finding:
     path: str
     line: int
     commit: str = ""
+    fingerprint: str = ""
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.rule}{f' (commit {self.commit[:12]})' if self.commit else ''}"
+        where = f" (commit {self.commit[:12]}, fingerprint {self.fingerprint})" if self.commit else ""
+        return f"{self.path}:{self.line}: {self.rule}{where}"
 
 
 def in_files(*paths: Path) -> list[Finding]:
@@ -48,9 +53,14 @@ def in_files(*paths: Path) -> list[Finding]:
 
 
 def in_history(repository: Path) -> list[Finding]:
-    """What was found in the commit that is checked out, and in all before it. Raises PipelineError as above."""
+    """What was found in the commit that is checked out, and in all before it, but for what ``ci/no-secrets.yml`` names.
+
+    Raises PipelineError as above.
+    """
     folder = git(repository, "rev-parse", "--path-format=absolute", "--git-common-dir")
-    return _look(folder, "--branch", git(repository, "rev-parse", "HEAD"))
+    known = {(each["path"], str(each["fingerprint"])) for each in yaml.safe_load(NO_SECRETS.read_text())}
+    found = _look(folder, "--branch", git(repository, "rev-parse", "HEAD"))
+    return [finding for finding in found if (finding.path, finding.fingerprint) not in known]
 
 
 def _look(*arguments: str) -> list[Finding]:
@@ -74,7 +84,7 @@ def _look(*arguments: str) -> list[Finding]:
 def _finding(found: Mapping[str, Any]) -> Finding:
     place = found["finding"]
     commit = place.get("git_metadata", {}).get("commit", {}).get("id", "")
-    return Finding(found["rule"]["name"], place["path"].removeprefix("./"), place["line"], commit)
+    return Finding(found["rule"]["name"], place["path"].removeprefix("./"), place["line"], commit, place["fingerprint"])
 
 
 def main(arguments: Sequence[str]) -> int:
