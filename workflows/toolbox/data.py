@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -30,6 +30,7 @@ QUERY_TIMEOUT_S = 300
 
 _DECISION_KEY = re.compile(r"decisions/device=[^/]+/(\d{4}-\d{2}-\d{2})/\d+-\d+\.jsonl\.gz")
 _DOWNLOADS_AT_ONCE = 8
+_CLOCKS_DIFFER = timedelta(hours=1)
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?")  # also with its schema
 _FORMATS = ("csv", "csv.gz", "jsonl", "jsonl.gz")
 _DESERIALIZER = TypeDeserializer()
@@ -42,30 +43,56 @@ class DataError(TwinopsError):
     """Data could not be read: says from where, what and what the source answered."""
 
 
-def decisions(s3: Any, bucket: str, *, since: datetime) -> pd.DataFrame:
-    """The decisions that devices recorded since a moment, in the order of device and ``seq``.
+def decisions(
+    s3: Any, bucket: str, *, since: datetime, until: datetime | None = None, device: str = ""
+) -> pd.DataFrame:
+    """The decisions that devices (or one ``device``) recorded since a moment and before another, in the order of device
+    and ``seq``.
 
     Columns: :data:`DECISION_COLUMNS`, ``recorded_at`` as UTC timestamps.
 
     :raises DataError: the bucket cannot be read, or an object is not what devices write
     """
     since = since.astimezone(timezone.utc)
+    until = until.astimezone(timezone.utc) if until else None
     try:
-        keys = list(_decision_keys(s3, bucket, since))
+        keys = list(_decision_keys(s3, bucket, since, until, device))
         with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
             batches = list(pool.map(lambda key: _batch(s3, bucket, key), keys))
     except (BotoCoreError, ClientError) as error:
         raise DataError(f"s3://{bucket}/decisions/: expected to read the devices' decisions: {error}") from error
     frame = pd.DataFrame([line for batch in batches for line in batch], columns=list(DECISION_COLUMNS))
     frame["recorded_at"] = pd.to_datetime(frame["recorded_at"], utc=True, format="ISO8601")
-    return frame[frame["recorded_at"] >= since].sort_values(["device", "seq"], ignore_index=True)
+    wanted = frame["recorded_at"] >= since
+    if until:
+        wanted &= frame["recorded_at"] < until
+    return frame[wanted].sort_values(["device", "seq"], ignore_index=True)
 
 
-def _decision_keys(s3: Any, bucket: str, since: datetime) -> Iterable[str]:
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="decisions/"):
+def devices(s3: Any, bucket: str) -> list[str]:
+    """Every device that ever stored decisions.
+
+    :raises DataError: the bucket cannot be read
+    """
+    try:
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="decisions/device=", Delimiter="/")
+        prefixes = [one["Prefix"] for page in pages for one in page.get("CommonPrefixes", [])]
+    except (BotoCoreError, ClientError) as error:
+        raise DataError(f"s3://{bucket}/decisions/: expected to list the devices: {error}") from error
+    return sorted(prefix.removeprefix("decisions/device=").rstrip("/") for prefix in prefixes)
+
+
+def _decision_keys(s3: Any, bucket: str, since: datetime, until: datetime | None, device: str) -> Iterable[str]:
+    """Objects that may hold decisions of a time. A key has the date of its first decision only: one from an earlier day
+    reaches into that time if it was stored after its beginning (the clocks of device and S3 may differ by an hour)."""
+    first_day, last_day = since.date().isoformat(), until.date().isoformat() if until else "9999"
+    prefix = f"decisions/device={device}/" if device else "decisions/"
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for item in page.get("Contents", []):
             match = _DECISION_KEY.fullmatch(item["Key"])
-            if match and match[1] >= since.date().isoformat():
+            if not match or match[1] > last_day:
+                continue
+            if match[1] >= first_day or item["LastModified"] >= since - _CLOCKS_DIFFER:
                 yield item["Key"]
 
 

@@ -10,12 +10,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure as Plot
+
+if TYPE_CHECKING:
+    from toolbox.chart import Chart
 
 State = Literal["ok", "watch", "act", "none"]
 STATES = {
@@ -52,10 +55,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot as SVG text; the caption says what to see in it."""
+    """A plot as SVG text; the caption says what to see in it. ``chart``: the same for a PDF (:mod:`toolbox.pdf`)."""
 
     svg: str
     caption: str
+    chart: Chart | None = None
 
 
 @dataclass(frozen=True)

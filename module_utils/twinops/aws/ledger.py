@@ -388,7 +388,21 @@ class Ledger:
         """The newest rollouts, newest start first."""
         return cast("list[Rollout]", self._newest("rollout", limit, {}))
 
-    # -- both -----------------------------------------------------------------------------------------------------
+    # -- all ------------------------------------------------------------------------------------------------------
+
+    def happened(self, kind: str, *, since: str, until: str) -> list[dict[str, Any]]:
+        """What there was of a kind (run, deployment, rollout) from a time to another, both included, oldest first.
+
+        The times are those of ``at`` in docs/interfaces.md, "Ledger".
+        """
+        return list(
+            self._table.query(
+                IndexName=KIND_AT_INDEX,
+                KeyConditionExpression="kind = :kind AND #at BETWEEN :since AND :until",
+                ExpressionAttributeNames={"#at": "at"},
+                ExpressionAttributeValues={":kind": kind, ":since": since, ":until": until},
+            )
+        )
 
     def _change_run(
         self,

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
 from toolbox.context import Context
-from toolbox.data import DataError, Redshift, Source, decisions, labels, source
+from toolbox.data import DataError, Redshift, Source, decisions, devices, labels, source
 from twinops.aws.clients import client
 
 from sandbox.ports import free_port
@@ -62,6 +62,20 @@ def test_decisions_since_a_moment_in_order(bucket: str) -> None:
         ("device-002", 1),
     ]
     assert found["recorded_at"].dt.tz is not None
+
+
+def test_decisions_of_one_device_in_a_span(bucket: str) -> None:
+    """A batch of the day before counts, as far as it reaches into the span."""
+    midnight = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    noon = midnight + timedelta(hours=12)
+    put(bucket, "device-001", 0, [midnight - timedelta(seconds=1), midnight])
+    put(bucket, "device-001", 2, [noon, noon + timedelta(hours=12)])
+    put(bucket, "device-001", 4, [noon + timedelta(days=2)])
+    put(bucket, "device-0011", 0, [noon])
+    span = {"since": midnight, "until": midnight + timedelta(days=1)}
+    found = decisions(client("s3"), bucket, **span, device="device-001")
+    assert list(zip(found["device"], found["seq"], strict=True)) == [("device-001", 1), ("device-001", 2)]
+    assert devices(client("s3"), bucket) == ["device-001", "device-0011"]
 
 
 def test_no_decisions_is_an_empty_frame(bucket: str) -> None:

@@ -1,0 +1,118 @@
+"""Reads what a month's report is made from, and freezes it: an object below ``s3://<reports>/monthly_report/frozen/``
+that is written once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+
+import pandas as pd
+from botocore.exceptions import BotoCoreError, ClientError
+from monthly_report import month as months
+from monthly_report.customers import Customer
+from monthly_report.month import Month, Span
+from toolbox import data
+from toolbox.context import Context
+from toolbox.data import DataError
+from twinops import runs
+from twinops.aws.ledger import Ledger
+
+
+def month_of(run: Context, customer: Customer, span: Span, releases: set[str], revision: int) -> Month:
+    """The month as it was frozen; where it was not and is over, as it is known now, which is frozen.
+
+    :raises DataError: a source cannot be read
+    :raises LedgerError: the ledger cannot be read
+    """
+    key = f"monthly_report/frozen/{customer.feature}/{customer.name}/{span.name}/r{revision}.json"
+    frozen = _read(run, key)
+    if frozen:
+        return frozen
+    found = collect(run, customer, span, releases, revision)
+    if not found.is_over or _freeze(run, key, found):
+        return found
+    frozen = _read(run, key)  # another run was faster: its numbers are the month's
+    if frozen is None:
+        raise DataError(f"s3://{run.twin['reports_bucket']}/{key}: expected the month that is there, it cannot be read")
+    return frozen
+
+
+def collect(run: Context, customer: Customer, span: Span, releases: set[str], revision: int) -> Month:
+    """The month as it was known when the run started."""
+    (start, end), now = span.moments, runs.parse(run.started_at)
+    until = min(end, now)
+    ledger = Ledger(run.twin["ledger_table"], run.client("dynamodb"))
+    bounds = {"since": runs.timestamp(start), "until": runs.timestamp(end - timedelta(microseconds=1))}
+    earlier = ledger.happened("deployment", since="0", until=bounds["until"])
+    store, s3, bucket = data.source(run, "plant"), run.client("s3"), run.twin["data_bucket"]
+    known = {item["device"] for item in earlier} | set(data.devices(s3, bucket))
+    owned = customer.owned(sorted(known), span.start, span.end)
+    days, silences = [], []
+    left_out: dict[str, int] = {}
+    for one in owned:
+        since, before = months.midnight(one.since), min(months.midnight(one.until), until)
+        decisions = data.decisions(s3, bucket, since=since, until=before, device=one.device)
+        ours = decisions["release"].isin(releases)
+        for release, count in decisions.loc[~ours, "release"].value_counts().items():
+            left_out[str(release)] = left_out.get(str(release), 0) + int(count)
+        of_device = [item for item in earlier if item["device"] == one.device]
+        silences += months.silences_of(
+            one.device,
+            decisions["recorded_at"],
+            in_use_since=months.in_use_since(of_device, since),
+            until=before,
+            silent_after_min=customer.agreed.silent_after_min,
+        )
+        mine: pd.DataFrame = decisions[ours]
+        days += months.days_of(mine, data.labels(store, mine["record_id"]))
+    incidents = months.incidents_of(
+        [one.device for one in owned],
+        ledger.happened("run", **bounds),
+        ledger.happened("rollout", **bounds),
+        ledger.happened("deployment", **bounds),
+    )
+    return Month(
+        customer=customer.name,
+        customer_title=customer.title,
+        feature=customer.feature,
+        feature_title=customer.feature_title,
+        month=span.name,
+        revision=revision,
+        as_of=runs.timestamp(now),
+        is_over=now >= end,
+        agreed=asdict(customer.agreed),
+        devices=tuple((one.device, one.since.isoformat(), one.until.isoformat()) for one in owned),
+        days=tuple(days),
+        silences=tuple(silences),
+        incidents=tuple(incidents),
+        left_out=left_out,
+    )
+
+
+def _read(run: Context, key: str) -> Month | None:
+    bucket = run.twin["reports_bucket"]
+    try:
+        return Month.from_bytes(run.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+    except ClientError as error:
+        # S3 answers 403 for a missing object to who may not list the bucket, as the twin may not.
+        if error.response["Error"]["Code"] in ("NoSuchKey", "AccessDenied", "403", "404"):
+            return None
+        raise DataError(f"s3://{bucket}/{key}: expected to read the frozen month: {error}") from error
+    except (BotoCoreError, ValueError) as error:
+        raise DataError(f"s3://{bucket}/{key}: expected to read the frozen month: {error}") from error
+
+
+def _freeze(run: Context, key: str, found: Month) -> bool:
+    """False where another run has frozen the month meanwhile."""
+    bucket = run.twin["reports_bucket"]
+    try:
+        run.client("s3").put_object(
+            Bucket=bucket, Key=key, Body=found.to_bytes(), ContentType="application/json", IfNoneMatch="*"
+        )
+    except (BotoCoreError, ClientError) as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+        if code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
+            return False
+        raise DataError(f"s3://{bucket}/{key}: expected to freeze the month: {error}") from error
+    return True

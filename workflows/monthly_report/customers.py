@@ -1,0 +1,139 @@
+"""Who owns which devices and what was agreed: ``inventories/<env>/group_vars/<env>/customers.yml`` of the run's commit.
+
+One place for people, Ansible and this report; docs/workflows.md describes its fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import yaml
+from twinops.errors import TwinopsError
+
+
+class CustomerError(TwinopsError):
+    """The table of customers cannot be used: says where and what was expected."""
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What a customer was promised of a feature; None: nothing."""
+
+    least_recall: float | None = None
+    """Share of the real anomalies that raise an alarm, at least."""
+    most_false_alarm_rate: float | None = None
+    """Share of the normal records that raise one all the same, at most."""
+    silent_after_min: int = 60
+    """A device that decided nothing for so long was silent."""
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A device in the time in which it was the customer's; ``until`` is the first day on which it no longer was."""
+
+    device: str
+    since: date
+    until: date
+
+
+@dataclass(frozen=True)
+class Customer:
+    """A customer, the feature that he has, and how it is called."""
+
+    name: str
+    title: str
+    feature: str
+    feature_title: str
+    model: str
+    """Releases whose ``model.name`` this is are the feature."""
+    agreed: Agreed
+    patterns: tuple[tuple[str, date, date], ...]
+    """Names of devices (``*`` and ``?`` stand for anything), since when, until when."""
+
+    def owned(self, devices: Sequence[str], start: date, end: date) -> list[Owned]:
+        """The customer's devices between two days, each time of ownership clipped to them."""
+        found = [
+            Owned(device, max(since, start), min(until, end))
+            for device in sorted(devices)
+            for pattern, since, until in self.patterns
+            if fnmatchcase(device, pattern) and max(since, start) < min(until, end)
+        ]
+        for one, other in zip(found, found[1:]):
+            if one.device == other.device and other.since < one.until:
+                raise CustomerError(f"customer {self.name}: devices: {one.device} is matched twice at {other.since}")
+        return found
+
+
+def path(clone: Path, env: str) -> Path:
+    """Where the table of an environment is."""
+    return clone / "inventories" / env / "group_vars" / env / "customers.yml"
+
+
+def load(file: Path, feature: str, customer: str = "") -> list[Customer]:
+    """The customers who have a feature, or the one that was asked for.
+
+    :raises CustomerError: no such file, feature or customer, or a field is wrong
+    """
+    try:
+        data = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise CustomerError(f"{file}: expected the table of customers: {error}") from error
+    features, customers = (_mapping(data, key, str(file)) for key in ("customer_features", "customers"))
+    if feature not in features:
+        raise CustomerError(f"{file}: customer_features: expected one of {_names(features)}, got {feature!r}")
+    known = [name for name in customers if feature in _mapping(customers[name], "features", f"{file}: {name}")]
+    if customer and customer not in known:
+        raise CustomerError(f"{file}: customers: expected one who has {feature} ({_names(known)}), got {customer!r}")
+    return [
+        _customer(name, customers[name], feature, features[feature], str(file))
+        for name in known
+        if customer in ("", name)
+    ]
+
+
+def _customer(name: str, data: Mapping[str, Any], feature: str, about: Mapping[str, Any], where: str) -> Customer:
+    try:
+        agreed = Agreed(**data["features"][feature] or {})
+        patterns = tuple(
+            (str(one["match"]), _day(one.get("since"), date.min), _day(one.get("until"), date.max))
+            for one in data["devices"]
+        )
+        return Customer(name, str(data["title"]), feature, str(about["title"]), str(about["model"]), agreed, patterns)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CustomerError(
+            f"{where}: customers.{name}: expected title, features and devices (match, since, until): {error!r}"
+        ) from error
+
+
+def _day(value: Any, default: date) -> date:
+    if value is None:
+        return default
+    if type(value) is not date:
+        raise ValueError(f"expected a day such as 2026-10-01, got {value!r}")
+    return value
+
+
+def _mapping(data: Any, key: str, where: str) -> Mapping[str, Any]:
+    value = data.get(key) if isinstance(data, Mapping) else None
+    if not isinstance(value, Mapping):
+        raise CustomerError(f"{where}: {key}: expected a mapping, got {value!r}")
+    return value
+
+
+def _names(known: Any) -> str:
+    return ", ".join(sorted(map(str, known))) or "none"
+
+
+def releases_of(clone: Path, model: str) -> set[str]:
+    """Versions in ``edge/releases`` of a commit that have a model of that name."""
+    found = set()
+    for file in sorted((clone / "edge/releases").glob("*.yml")):
+        data = yaml.safe_load(file.read_text("utf-8"))
+        if isinstance(data, Mapping) and isinstance(data.get("model"), Mapping) and data["model"].get("name") == model:
+            found.add(file.stem)
+    return found
