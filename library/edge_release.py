@@ -13,6 +13,8 @@ description:
     that does not run, smoke-tested, switched to by one rename, watched, and committed or rolled back.
   - A transaction that was interrupted is finished or undone first. A device that runs the release is left alone.
   - An action plugin of the same name pushes the files; the module alone works on what lies in C(incoming/) already.
+  - A device that was enrolled from the same work tree has a copy of the program behind this module, which then does the
+    work; the module is sent where it has another one, or where pipelining is off.
   - Run it with the interpreter of the device's environment, C(<root>/venv/bin/python).
 options:
   root:
@@ -115,91 +117,16 @@ action:
   type: str
 """
 
-from pathlib import Path
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.twinops import slots
-from ansible.module_utils.twinops.edge import install, staging
-from ansible.module_utils.twinops.edge.state import Device
-from ansible.module_utils.twinops.errors import TwinopsError
-
-SPEC = {
-    "root": {"type": "path", "required": True},
-    "env": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "reverted"], "default": "present"},
-    "bundle": {"type": "dict", "required": True},
-    "service_manager": {"type": "str", "choices": ["systemd", "supervisord"], "required": True},
-    "rollout_id": {"type": "str"},
-    "reason": {"type": "str", "default": "the rollout was stopped"},
-    "smoke_timeout_s": {"type": "float", "default": 60},
-    "start_timeout_s": {"type": "float", "default": 60},
-    "probe_s": {"type": "float", "default": 10},
-    "lock_wait_s": {"type": "float", "default": 120},
-    "step": {"type": "str", "choices": ["look", "apply"], "default": "apply"},
-    "archive": {"type": "list", "elements": "str"},
-    "maintenance_window": {"type": "str", "default": ""},
-    "bandwidth_kib_s": {"type": "float", "default": 0},
-}
-
-
-def run(params: dict, apply: bool) -> dict:
-    root, bundle = Path(params["root"]), params["bundle"]
-    wanted = install.Wanted(params["env"], bundle["release"], bundle["release_digest"])
-    settings = install.Settings(
-        service_manager=params["service_manager"],
-        smoke_timeout_s=params["smoke_timeout_s"],
-        start_timeout_s=params["start_timeout_s"],
-        probe_s=params["probe_s"],
-        lock_wait_s=params["lock_wait_s"],
-        maintenance_window=params["maintenance_window"] or "",
-    )
-    if params["state"] == "reverted":
-        if not apply:
-            state = Device(root).read_state()
-            return {"changed": state["release_digest"] == wanted.release_digest, "state": state}
-        changed, state = install.revert(
-            root, wanted.release_digest, settings, rollout_id=params["rollout_id"], reason=params["reason"]
-        )
-        return {"changed": changed, "state": state}
-    found = install.look(root, wanted, settings)
-    if params["step"] == "look" or not apply:
-        is_due = found["action"] != slots.NOTHING
-        needs = install.needs(root, wanted, bundle["files"]) if found["action"] in (slots.INSTALL, slots.UNDO) else {}
-        return {"changed": is_due, "lacking": [], "bases": {}, "received": [], **found, **needs}
-    try:
-        changed, state = install.install(
-            root, wanted, settings, rollout_id=params["rollout_id"], archive=_parts(root, params["archive"])
-        )
-    except install.WholeFilesNeededError as error:
-        lacking = install.needs(root, wanted, bundle["files"])["lacking"]
-        return {**found, "changed": False, "whole": error.digests, "why": str(error), "lacking": lacking}
-    return {"changed": changed, "action": found["action"], "state": state}
-
-
-def _parts(root: Path, names: list | None) -> list[Path] | None:
-    if names is None:
-        return None
-    wrong = [name for name in names if not staging.PART.fullmatch(name)]
-    if wrong:
-        raise TwinopsError("archive: expected names of parts in incoming/, got %r" % wrong[0])
-    return [root / "incoming" / name for name in names]
-
-
-def diff(before: dict, after: dict) -> dict:
-    keys = ("release", "release_digest", "slot", "phase")
-    return {"before": {key: before[key] for key in keys}, "after": {key: after[key] for key in keys}}
+from ansible.module_utils.twinops.edge import push
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
-    device = Device(Path(module.params["root"]))
-    before = device.read_state()
-    try:
-        result = run(module.params, apply=not module.check_mode)
-    except (TwinopsError, OSError) as error:
-        after = device.read_state()
-        module.fail_json(msg=str(error), changed=after != before, state=after, diff=diff(before, after))
-    module.exit_json(diff=diff(before, result["state"]), **result)
+    module = AnsibleModule(argument_spec=push.PARAMETERS, supports_check_mode=True)
+    result = push.perform(module.params, apply=not module.check_mode)
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -209,6 +209,7 @@ class Fleet:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(self._reset, self.devices))
             list(pool.map(lambda device: wait_for(device, "v1"), self.devices))
+            list(pool.map(settle, self.devices))
 
     def _reset(self, device: devices.Device) -> None:
         root = device.edge_root
@@ -238,16 +239,27 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 
 def wait_for(device: devices.Device, version: str, timeout_s: float = 180) -> None:
     """Until the service on the device is ok with this release."""
-    give_up = time.monotonic() + timeout_s
-    answer: object = None
-    while time.monotonic() < give_up:
-        with suppress(OSError, ValueError):
-            with urllib.request.urlopen(f"http://{device.address}:{HEALTH_PORT}/health", timeout=5) as response:
-                answer = json.load(response)
-            if isinstance(answer, dict) and (answer["status"], answer["release"]) == ("ok", version):
-                return
-        time.sleep(0.2)
-    raise BenchError(f"{device.name}: expected {version} to be ok within {timeout_s:g} s, got {answer}")
+
+    def is_ok() -> bool:
+        answer = health(device)
+        return (answer.get("status"), answer.get("release")) == ("ok", version)
+
+    if not processes.wait_until(is_ok, timeout_s=timeout_s, interval_s=0.2):
+        raise BenchError(f"{device.name}: expected {version} to be ok within {timeout_s:g} s, got {health(device)}")
+
+
+def health(device: devices.Device) -> dict[str, Any]:
+    """What the service says of itself; empty where it gives no answer."""
+    url = f"http://{device.address}:{HEALTH_PORT}/health"
+    with suppress(OSError, ValueError), urllib.request.urlopen(url, timeout=5) as response:
+        return dict(json.load(response))
+    return {}
+
+
+def settle(device: devices.Device, timeout_s: float = 180) -> None:
+    """Until the service on the device has tried to upload, for which it loads 25 MB: what follows is everyday life."""
+    if not processes.wait_until(lambda: health(device).get("upload_error"), timeout_s=timeout_s, interval_s=0.5):
+        raise BenchError(f"{device.name}: expected an upload to be tried within {timeout_s:g} s: {health(device)}")
 
 
 @contextmanager

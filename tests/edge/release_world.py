@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import sys
 import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
@@ -19,7 +21,7 @@ from typing import Any
 
 from twinops import release
 from twinops.aws import release_bundle
-from twinops.edge import install
+from twinops.edge import agent, install
 from twinops.publishing import delivery
 from twinops.publishing.keys import KeyRing, all_keys, key_plan
 from twinops.publishing.repository import ROOT_PATH, Repository
@@ -200,6 +202,15 @@ class World:
             "records": 0 if behaviour.get("health") == "stuck" else self.answers,
         }
 
+    def keep_push_program(self) -> Path:
+        """As enrolment leaves it; its folder."""
+        folder, files = agent.push_program()
+        for name, content in files.items():
+            place = self.root / folder / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+        return self.root / folder
+
     def state(self) -> dict[str, Any]:
         return dict(json.loads((self.root / "state.json").read_bytes()))
 
@@ -245,8 +256,9 @@ restart)
 esac
 """
 
-# Runs in the slot. Answers what golden.json says, unless the release's config says otherwise.
-PYTHON = """#!/bin/sh
+# Runs in the slot. Answers what golden.json says, unless the release's config says otherwise. Runs programs really.
+PYTHON = f"""#!/bin/sh
+if test "$2" != -c; then exec {shlex.quote(sys.executable)} "$@"; fi
 if grep -q crash_in_smoke config.json; then echo boom >&2; exit 3; fi
 if grep -q hang_in_smoke config.json; then exec sleep 60; fi
 if grep -q wrong_in_smoke config.json; then sed 's/"labels": .0, 1./"labels": [1, 1]/' golden.json; exit; fi

@@ -189,7 +189,8 @@ class Disk:
     def rename(self, source: Any, place: Any, *arguments: Any, **keywords: Any) -> None:
         source, place = Path(source), Path(place)
         below = place.relative_to(self._root)
-        if below.parts[0] != "tuf":  # python-tuf's; looked at when all is over
+        is_aside = len(below.parts) > 2 and below.parts[1].endswith(".new")  # a slot that is synced as a whole
+        if below.parts[0] != "tuf" and not is_aside:  # python-tuf's; looked at when all is over
             self.settle(f"renaming {below}")
             if not source.is_symlink():
                 parts = [source, *source.rglob("*")]

@@ -411,8 +411,9 @@ def test_the_program_says_what_it_did_and_records_it(field: Field) -> None:
     assert "expected settings, found none; set edge_models_bucket" in lacking.stderr
 
 
-def test_the_program_is_made_of_exactly_what_it_imports() -> None:
-    folder, todo, found = CLONE / "module_utils/twinops", ["edge/pull.py", "edge/report.py"], set()
+def test_the_programs_are_made_of_exactly_what_they_import() -> None:
+    folder, found = CLONE / "module_utils/twinops", set()
+    todo = ["edge/pull.py", "edge/push.py", "edge/report.py"]
     while todo:
         name = todo.pop()
         if name in found:

@@ -54,7 +54,7 @@ class Fleet:
         self.world = World(home / "opt", publisher)
         (home / "push.yml").write_text(PLAYBOOK.replace("ENV", ENV))
 
-    def command(self, wanted: dict[str, Any], **variables: Any) -> list[str]:
+    def command(self, wanted: dict[str, Any], *options: str, **variables: Any) -> list[str]:
         everything = {
             "ansible_host": self.device.address,
             "ansible_port": devices.SSH_PORT,
@@ -72,7 +72,7 @@ class Fleet:
         (self.home / "variables.json").write_text(json.dumps(everything))
         program = str(CLONE / ".venv/bin/ansible-playbook")
         inventory = ["-i", "device-001,", "-e", f"@{self.home}/variables.json"]
-        return [program, *inventory, "-v", str(self.home / "push.yml")]
+        return [program, *inventory, "-v", *options, str(self.home / "push.yml")]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -84,10 +84,10 @@ class Fleet:
             "ANSIBLE_NOCOLOR": "1",
         }
 
-    def push(self, wanted: dict[str, Any], **variables: Any) -> dict[str, Any]:
+    def push(self, wanted: dict[str, Any], *options: str, **variables: Any) -> dict[str, Any]:
         """The task's result."""
         done = subprocess.run(
-            self.command(wanted, **variables),
+            self.command(wanted, *options, **variables),
             cwd=CLONE, env=self.environment, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         found = re.search(r"^(?:changed|ok|fatal): \[device-001\].*? => (\{.*?^\}|\{.*\})$", done.stdout, re.M | re.S)
@@ -125,6 +125,45 @@ def test_a_push_by_ansible(fleet: Fleet) -> None:
     assert (fleet.world.linked(), whole["deltas"]) == ("v3", 0)
     assert whole["bytes_sent"] > release.LARGE_BYTES
     assert "edge_maintenance_window: expected hours in UTC" in fleet.push(v2, window="at night")["msg"]
+
+
+NO_MODULE = {"ansible_python_interpreter": "/nowhere/python"}
+"""With these variables only the program that the device keeps can have done it."""
+
+
+def test_a_push_to_a_device_that_keeps_the_program(fleet: Fleet) -> None:
+    """Everything that the module does: by request, by attached parts, by parts put there before, and in check mode."""
+    fleet.world.keep_push_program()
+    v2 = fleet.publisher.publish("v2", CHANGED)
+    assert fleet.push(v2, window="Mon 00:00-00:01", **NO_MODULE)["action"] == "wait"
+    would = fleet.push(v2, "--check", **NO_MODULE)
+    assert (would["changed"], would["action"], fleet.world.linked()) == (True, "install", "v1")
+    updated = fleet.push(v2, **NO_MODULE)
+    assert (fleet.world.linked(), updated["deltas"], updated["changed"]) == ("v2", 1, True)
+    assert 0 < updated["bytes_sent"] < 20_000
+    nothing = fleet.push(v2, **NO_MODULE)
+    assert (nothing["changed"], nothing["bytes_sent"]) == (False, 0)
+    large = random.Random(6).randbytes(5 << 20)  # noqa: S311
+    whole = fleet.push(fleet.publisher.publish("v3", large), **NO_MODULE)
+    assert (fleet.world.linked(), whole["bytes_sent"] > len(large)) == ("v3", True)
+    failed = fleet.push(fleet.publisher.publish("v4", SMALL, health="silent"), **NO_MODULE)
+    assert "the service was not ok within 2 s" in failed["msg"]
+    assert (fleet.world.linked(), failed["state"]["reason"][:15]) == ("v3", "the service was")
+    assert not list((fleet.world.root / "incoming").iterdir())
+
+
+def test_a_device_with_another_program_is_sent_the_module_and_a_broken_one_is_named(fleet: Fleet) -> None:
+    program = fleet.world.keep_push_program()
+    program = program.rename(program.with_name("push-0123456789abcdef"))
+    v2 = fleet.publisher.publish("v2", CHANGED)
+    assert fleet.push(v2, ansible_pipelining=False)["changed"]
+    v3 = fleet.publisher.publish("v3", SMALL[:-4] + b"v3!!")
+    assert fleet.push(v3)["changed"]
+    assert fleet.world.linked() == "v3"
+    (fleet.world.keep_push_program() / "twinops/errors.py").write_text("broken(")
+    broken = fleet.push(v2)
+    assert "the program on the device gave no answer, exit code 1" in broken["msg"]
+    assert "SyntaxError" in broken["msg"]
 
 
 def test_a_limited_push_whose_sshd_is_killed_goes_on_where_it_was(fleet: Fleet) -> None:

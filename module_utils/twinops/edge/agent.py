@@ -1,21 +1,27 @@
-"""The program that a device pulls and reports with: our own files that it needs, in one, which Python runs as it is.
+"""The programs that a device keeps: one that pulls and reports, in one file, and one that does what a push asks for.
 
-Made on the device from what is running there (an enrolment brings these files along anyway), so what pulls is the very
-code that was pushed with, and one write replaces all of it.
+Made on the device from what is running there (an enrolment brings these files along anyway), so both are the very code
+that the device was enrolled with. The one for pushes is a folder, so that Python keeps it compiled: it is started twice
+in each rollout. Its name is the digest of its files, by which a push knows whether it is the right one.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import io
 import pkgutil
 import zipfile
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     # Not loaded here: Ansible sends along with a module what it sees imported.
-    from . import pull, report  # noqa: F401
+    from . import pull, push, report  # noqa: F401
 
 PROGRAM = "bin/twinops-edge.zip"
+PUSHED_TO = "bin/push-"
+"""How the folder of the program for pushes begins; its digest follows."""
 SETTINGS = "pull.json"
 REPORT_SETTINGS = "report.json"
 
@@ -37,6 +43,7 @@ FILES = (
     "edge/facts.py",
     "edge/install.py",
     "edge/pull.py",
+    "edge/push.py",
     "edge/rebuilding.py",
     "edge/report.py",
     "edge/service.py",
@@ -45,7 +52,7 @@ FILES = (
     "edge/state.py",
     "edge/verify.py",
 )
-"""What ``twinops.edge.pull`` and ``twinops.edge.report`` import of ours, themselves included."""
+"""What ``twinops.edge.pull``, ``push`` and ``report`` import of ours, themselves included."""
 
 MAIN = """import sys
 from pathlib import Path
@@ -58,12 +65,31 @@ sys.exit(report.main(root, command))
 """
 
 
+PUSH_MAIN = """import sys
+from twinops.edge import push
+sys.exit(push.main(sys.stdin.buffer))
+"""
+
+
 def program() -> bytes:
     """A zip that Python runs; the same files give the same bytes."""
-    package = __name__.rpartition(".edge.")[0]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name in FILES:
-            archive.writestr(zipfile.ZipInfo(f"twinops/{name}"), pkgutil.get_data(package, name) or b"")
-        archive.writestr(zipfile.ZipInfo("__main__.py"), MAIN)
+        for name, content in {**_files(), "__main__.py": MAIN.encode()}.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
     return buffer.getvalue()
+
+
+@functools.lru_cache(maxsize=1)
+def push_program() -> tuple[str, Mapping[str, bytes]]:
+    """(its folder below the device's root, path in it -> content): a folder that Python runs."""
+    files = {**_files(), "__main__.py": PUSH_MAIN.encode()}
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return f"{PUSHED_TO}{digest.hexdigest()[:16]}", files
+
+
+def _files() -> dict[str, bytes]:
+    package = __name__.rpartition(".edge.")[0]
+    return {f"twinops/{name}": pkgutil.get_data(package, name) or b"" for name in FILES}

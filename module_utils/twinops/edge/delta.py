@@ -1,9 +1,10 @@
 """The difference between two versions of a large file: made once on the control host, applied on each device.
 
-A delta is a sequence of records, one for each ``CHUNK_BYTES`` of the new file. Each is the smaller of two encodings
-against a stretch of the old file near the same place: zstd with that stretch as a prefix (what ``zstd --patch-from``
-does; small where a change is in one place, also where something was inserted), or the exclusive or of both, compressed
-(small where changes are scattered, as after retraining). Either way a device needs ``MEMORY_BYTES`` at most, however
+A delta is a sequence of records, one for each ``CHUNK_BYTES`` of the new file. A chunk that is what the old file has at
+the same place is only named. Any other is the smaller of two encodings against a stretch of the old file near the same
+place: zstd with that stretch as a prefix (what ``zstd --patch-from`` does; small where a change is in one place, also
+where something was inserted), or the exclusive or of both, compressed (small where changes are scattered, as after
+retraining). Either way a device needs ``MEMORY_BYTES`` at most, however
 large the file is. A delta is not believed: whoever applies it compares the digest of the result.
 """
 
@@ -26,7 +27,7 @@ REACH_BYTES = 2 << 20
 MEMORY_BYTES = 48 << 20
 """What applying a delta takes at most, besides Python itself (``tests/edge/test_delta.py`` measures it)."""
 
-PREFIX, XOR = 1, 2
+PREFIX, XOR, SAME = 1, 2, 3
 PREFIX_LEVEL, XOR_LEVEL = 1, 9
 WINDOW_LOG = 24
 """2^24 bytes reach from the end of a chunk to the start of its stretch of the old file."""
@@ -86,6 +87,9 @@ def make(old: Path, new: Path, place: Path) -> int:
     with old.open("rb") as before, new.open("rb") as after, place.open("wb") as file:
         for offset in range(0, new_size, CHUNK_BYTES):
             chunk = after.read(CHUNK_BYTES)
+            if chunk == _read(before, offset, len(chunk)):
+                file.write(_RECORD.pack(SAME, offset, len(chunk), len(chunk), 0))
+                continue
             places = _stretches(offset, len(chunk), old_size, new_size)
             patches = [_encode_prefix(zstd, start, _read(before, start, length), chunk) for start, length in places]
             difference = _encode_xor(zstd, offset, _read(before, offset, len(chunk)), chunk)
@@ -155,9 +159,11 @@ def _decode(zstd: Any, before: BinaryIO, records: BinaryIO, header: bytes) -> by
         raise DeltaError("a record of the delta is larger than one may be")
     packed = records.read(packed_length)
     is_inside = start + length <= os.fstat(before.fileno()).st_size
-    if len(packed) != packed_length or not is_inside or encoding not in (PREFIX, XOR):
+    if len(packed) != packed_length or not is_inside or encoding not in (PREFIX, XOR, SAME):
         raise DeltaError("the delta is damaged, or is not one of this file")
     stretch = _read(before, start, length)
+    if encoding == SAME:
+        return stretch[:new_length]
     is_prefix = encoding == PREFIX and length >= 8
     content = _decompress(
         zstd, packed, new_length, zstd.ZstdDict(stretch, is_raw=True).as_prefix if is_prefix else None

@@ -86,6 +86,44 @@ class File:
         return content.decode(errors="replace")
 
 
+@dataclass(frozen=True)
+class PushProgram:
+    """The folder of the program for pushes (:mod:`.agent`): built aside, renamed, earlier ones removed."""
+
+    root: Path
+
+    @property
+    def path(self) -> Path:
+        return self.root / agent.push_program()[0]
+
+    def is_due(self) -> bool:
+        """Also where a file of it is not what it was: nothing else looks at it before it is run."""
+        try:
+            return any((self.path / name).read_bytes() != content for name, content in agent.push_program()[1].items())
+        except FileNotFoundError:
+            return True
+
+    @property
+    def diff(self) -> dict[str, str]:
+        return _diff(str(self.path), None, "program\n")
+
+    def write(self) -> None:
+        aside = self.path.with_name(f".{self.path.name}.new")
+        shutil.rmtree(aside, ignore_errors=True)
+        for name, content in agent.push_program()[1].items():
+            place = aside / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+        # Compiles what a push imports, and proves that this environment can run it.
+        imports = "import sys; sys.path.insert(0, sys.argv[1]); from twinops.edge import push, verify"
+        _manage([str(self.root / "venv/bin/python"), "-I", "-c", imports, str(aside)])
+        durable.sync_tree(aside)
+        for other in self.root.glob(f"{agent.PUSHED_TO}*"):
+            shutil.rmtree(other)
+        aside.rename(self.path)
+        durable.sync_folder(self.path.parent)
+
+
 def ensure(wanted: Wanted, *, apply: bool) -> dict[str, Any]:
     """Make the device as ``wanted``; ``apply`` False only says what that would be.
 
@@ -96,9 +134,12 @@ def ensure(wanted: Wanted, *, apply: bool) -> dict[str, Any]:
         devices.check_socket_path(str(wanted.root))
     folders = [wanted.root / name for name in FOLDERS if not (wanted.root / name).is_dir()]
     due = [file for file in _files(wanted) if file.is_due()]
+    program = PushProgram(wanted.root)
+    is_program_due = program.is_due()
     manager = _MANAGERS[wanted.service_manager](wanted)
     service = manager.due()
     diff = [_diff(str(folder), None, "folder\n") for folder in folders] + [file.diff for file in due]
+    diff += [program.diff] * is_program_due
     if service:
         diff.append(_diff(wanted.service_manager, None, f"{NAME}: {service}\n"))
     if apply:
@@ -108,6 +149,8 @@ def ensure(wanted: Wanted, *, apply: bool) -> dict[str, Any]:
         for file in due:
             durable.write_file(file.path, file.content)
             file.path.chmod(file.mode)
+        if is_program_due:
+            program.write()
         if service:
             manager.load()
     return {"changed": bool(diff), "diff": diff}

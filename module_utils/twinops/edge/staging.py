@@ -71,6 +71,30 @@ def require_room(device: Device, needed_bytes: int) -> None:
         )
 
 
+def part(incoming: Path, name: str) -> Path:
+    """Where the part of an archive with this name lies.
+
+    :raises TwinopsError: that is no name of one
+    """
+    if not PART.fullmatch(name):
+        raise TwinopsError(f"archive: expected names of parts in incoming/, got {name!r}")
+    return incoming / name
+
+
+def receive(source: BinaryIO, incoming: Path, name: str, size_bytes: int) -> None:
+    """Write the next ``size_bytes`` of ``source`` to the part ``name``. Their digest is looked at by who needs it.
+
+    :raises TwinopsError: they end before, or it is no name of a part
+    """
+    with part(incoming, name).open("wb") as file:
+        left = size_bytes
+        while chunk := source.read(min(left, 1 << 18)):
+            file.write(chunk)
+            left -= len(chunk)
+    if left:
+        raise TwinopsError(f"{name}: expected {size_bytes} bytes, got {size_bytes - left}; push it again")
+
+
 def received(device: Device) -> list[str]:
     """Names of the parts of an archive that an interrupted push left, each whole."""
     return sorted(
@@ -138,7 +162,8 @@ def _extract(pushed: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> No
 def stage(device: Device, slot: str, manifest: release.Manifest, manifest_bytes: bytes, trust: verify.Verifier) -> None:
     """Make ``slot`` hold exactly the release: built aside, synced, then renamed into place.
 
-    Every file is compared with its *signed* digest after it is in place, wherever it came from.
+    Every file is compared with its *signed* digest after it is in place, wherever it came from. What was delivered is
+    moved, not copied: a large model is written once.
     """
     folder = device.slots / f"{slot}.new"
     shutil.rmtree(folder, ignore_errors=True)
@@ -146,13 +171,17 @@ def stage(device: Device, slot: str, manifest: release.Manifest, manifest_bytes:
     held = dict(_held(device, {file.sha256 for file in manifest.files}))
     for file in manifest.files:
         info = trust.file(file.sha256)
-        source = held.get(file.sha256) or trust.delivered(info)
         place = folder / file.path
         place.parent.mkdir(parents=True, exist_ok=True)
-        # Never a hard link: one damaged block, or one write through the other name, would spoil both slots.
-        shutil.copyfile(source, place)
+        why = f"not the signed bytes once in slot {slot}; is the disk failing?"
+        if file.sha256 in held:
+            # Never a hard link: one damaged block, or one write through the other name, would spoil both slots.
+            shutil.copyfile(held[file.sha256], place)
+        else:
+            trust.take(info, place)
+            held[file.sha256], why = place, trust.NOT_SIGNED
         if not trust.matches(info, place):
-            raise TwinopsError(f"{file.path}: not the signed bytes once in slot {slot}; is the disk failing?")
+            raise TwinopsError(f"{file.path}: {why}")
     (folder / release.MANIFEST).write_bytes(manifest_bytes)
     durable.sync_tree(folder)
     shutil.rmtree(device.slot(slot), ignore_errors=True)

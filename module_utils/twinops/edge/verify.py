@@ -6,11 +6,21 @@ unexpired, and never older than what this device has seen before.
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
+
+# ruff: noqa: E402
+# python-tuf loads an HTTP client along with its updater, which takes a device as long as all else of python-tuf. What
+# brings the files here is always a fetcher of ours.
+HTTP_CLIENT = "tuf.ngclient.urllib3_fetcher"
+if HTTP_CLIENT not in sys.modules:
+    sys.modules[HTTP_CLIENT] = types.ModuleType(HTTP_CLIENT)
+    sys.modules[HTTP_CLIENT].Urllib3Fetcher = types.new_class("Urllib3Fetcher")  # type: ignore[attr-defined]
 
 from tuf.api import exceptions
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
@@ -50,6 +60,8 @@ class Verifier:
 
     :raises TwinopsError: the metadata in ``source`` is not to be trusted; the message says why
     """
+
+    NOT_SIGNED = "the delivered bytes are not the signed ones; damaged on the way, or changed"
 
     def __init__(self, tuf_folder: Path, source: Path, env: str, fetcher: FetcherInterface | None = None) -> None:
         self.env = env
@@ -95,13 +107,19 @@ class Verifier:
 
     def delivered(self, info: TargetFile) -> Path:
         """The delivered file that ``info`` describes, verified to the last byte."""
+        path = self._must_be_delivered(info)
+        if not self.matches(info, path):
+            raise TwinopsError(f"{info.path}: {self.NOT_SIGNED}")
+        return path
+
+    def take(self, info: TargetFile, place: Path) -> None:
+        """Move the delivered file that ``info`` describes to ``place``. Its bytes are not looked at."""
+        self._must_be_delivered(info).replace(place)
+
+    def _must_be_delivered(self, info: TargetFile) -> Path:
         path = self.path(info)
         if not path.is_file():
             raise TwinopsError(f"{info.path}: was not delivered")
-        if not self.matches(info, path):
-            raise TwinopsError(
-                f"{info.path}: the delivered bytes are not the signed ones; damaged on the way, or changed"
-            )
         return path
 
     @staticmethod
