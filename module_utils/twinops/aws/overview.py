@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -38,32 +39,32 @@ JUDGES: Mapping[str, tuple[str, ...]] = {quality.EVALUATION: (quality.METRICS, q
 FAILED, ABSENT, FINE = "failed", "absent", "ok"
 _NOT_THERE = ("ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "404")
 
-Result = TypeVar("Result")
-
 
 class Absent(TwinopsError):
     """There is nothing of it yet; no fault."""
 
 
-class Sources:
-    """Reads sources and remembers how that went."""
+@dataclass(frozen=True)
+class Question:
+    """Something to read: what of the page comes from it, and what stands for it where it cannot be read."""
 
-    def __init__(self) -> None:
-        self.read: list[Source] = []
+    name: str
+    holds: str
+    read: Callable[[], Any]
+    empty: Callable[[], Any]
 
-    def ask(self, name: str, holds: str, read: Callable[[], Result], empty: Callable[[], Any]) -> Result:
-        """What ``read`` gives, or something empty of that kind where it cannot."""
-        try:
-            found = read()
-        except Absent as error:
-            self.read.append(Source(name, holds, ABSENT, str(error)))
-        except (TwinopsError, BotoCoreError, ClientError, OSError, ValueError) as error:
-            state = ABSENT if any(code in str(error) for code in _NOT_THERE) else FAILED
-            self.read.append(Source(name, holds, state, str(error)))
-        else:
-            self.read.append(Source(name, holds, FINE))
-            return found
-        return cast(Result, empty())
+
+def ask(question: Question) -> tuple[Source, Any]:
+    """How it went, and the answer."""
+    try:
+        found = question.read()
+    except Absent as error:
+        return Source(question.name, question.holds, ABSENT, str(error)), question.empty()
+    except (TwinopsError, BotoCoreError, ClientError, OSError, ValueError, KeyError, TypeError) as error:
+        state = ABSENT if any(code in str(error) for code in _NOT_THERE) else FAILED
+        problem = f"expected another form, missing {error}" if isinstance(error, (KeyError, TypeError)) else str(error)
+        return Source(question.name, question.holds, state, problem), question.empty()
+    return Source(question.name, question.holds, FINE), found
 
 
 def read(
@@ -78,45 +79,50 @@ def read(
 ) -> Read:
     """What is to be known of ``env`` at ``now``.
 
-    ``waves``: device → wave; ``specs``: the workflows of the work tree ``commit``; ``artifacts``: the folder
-    with what jobs of the pipeline leave behind; ``client`` makes a client of a service.
+    ``waves``: device → wave; ``specs``: the workflows of the work tree ``commit``; ``artifacts``: the folder with what
+    jobs of the pipeline leave behind; ``client`` makes a client of a service, and may be called by several threads.
     """
-    sources = Sources()
     ledger = Ledger(Names(env).ledger, client("dynamodb"))
-    runs = sources.ask("ledger: runs", "workflows", lambda: ledger.runs(limit=RUNS_READ), list)
-    rollouts = sources.ask("ledger: rollouts", "rollouts, release", lambda: ledger.rollouts(limit=ROLLOUTS_READ), list)
-    deployments = sources.ask(
-        "ledger: deployments",
-        "releases of devices",
-        lambda: ledger.newest_deployments(limit=DEPLOYMENTS_READ),
-        list,
-    )
-    facts = sources.ask("facts", "health of devices", lambda: _facts(client, env, waves), dict)
-    results = sources.ask("reports", "model quality", lambda: _results(client("s3"), runs), dict)
-    alarms = sources.ask("alarms", "alarms", lambda: _alarms(client("cloudwatch"), Names(env)), list)
-    signed_by = sources.ask("signatures", "who signed", lambda: _signers(client, env), list)
-    promotions = sources.ask("registry", "who approved", lambda: _promotions(client, env), dict)
-    deployment = sources.ask(
-        "pipeline: deployment", "who deployed", lambda: _record(artifacts, "deployments", env), dict
-    )
-    plan = sources.ask("pipeline: drift", "drift of the cloud", lambda: _plan(artifacts, env), dict)
+    of_runs, runs = ask(Question("ledger: runs", "workflows", lambda: ledger.runs(limit=RUNS_READ), list))
+
+    def newest_deployments() -> list[Any]:
+        return list(ledger.newest_deployments(limit=DEPLOYMENTS_READ))
+
+    questions = {
+        "rollouts": Question(
+            "ledger: rollouts", "rollouts, release", lambda: ledger.rollouts(limit=ROLLOUTS_READ), list
+        ),
+        "deployments": Question("ledger: deployments", "releases of devices", newest_deployments, list),
+        "facts": Question("facts", "health of devices", lambda: _facts(client, env, waves), dict),
+        "results": Question("reports", "model quality", lambda: _results(client("s3"), of_runs, runs), dict),
+        "alarms": Question("alarms", "alarms", lambda: _alarms(client("cloudwatch"), Names(env)), list),
+        "signed_by": Question("signatures", "who signed", lambda: _signers(client, env), list),
+        "promotions": Question("registry", "who approved", lambda: _promotions(client, env), dict),
+        "deployment": Question(
+            "pipeline: deployment", "who deployed", lambda: _record(artifacts, "deployments", env), dict
+        ),
+        "plan": Question("pipeline: drift", "drift of the cloud", lambda: _plan(artifacts, env), dict),
+    }
+    with ThreadPoolExecutor(len(questions)) as pool:
+        answers = dict(zip(questions, pool.map(ask, questions.values())))
+    found = {name: answer for name, (_, answer) in answers.items()}
     return Read(
         env=env,
         created_at=now,
         commit=commit,
-        sources=tuple(sources.read),
+        sources=(of_runs, *(source for source, _ in answers.values())),
         waves=waves,
         specs=tuple(specs),
         runs=tuple(runs),
-        rollouts=tuple(rollouts),
-        deployments=tuple(deployments),
-        facts=facts,
-        alarms=tuple(alarms),
-        results=results,
-        plan=plan or None,
-        deployment=deployment or None,
-        signed_by=tuple(signed_by),
-        promotions=promotions,
+        rollouts=tuple(found["rollouts"]),
+        deployments=tuple(found["deployments"]),
+        facts=found["facts"],
+        alarms=tuple(found["alarms"]),
+        results=found["results"],
+        plan=found["plan"] or None,
+        deployment=found["deployment"] or None,
+        signed_by=tuple(found["signed_by"]),
+        promotions=found["promotions"],
     )
 
 
@@ -152,8 +158,13 @@ def _facts_of(s3: Any, bucket: str, device: str) -> dict[str, Any] | None:
     return {**content, "heard_at": states.timestamp(answer["LastModified"])}
 
 
-def _results(s3: Any, runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Run → file → content, of those that have a report; a file that a run has not written is left out."""
+def _results(s3: Any, of_runs: Source, runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Run → file → content, of those that have a report; a file that a run has not written is left out.
+
+    :raises TwinopsError: the runs could not be read, or what one wrote is not JSON
+    """
+    if of_runs.state == FAILED:
+        raise TwinopsError("the runs are not known")
     wanted: list[tuple[str, str, str, str]] = []
     for workflow, files in JUDGES.items():
         done = [run for run in runs if run["workflow"] == workflow and run["state"] == states.SUCCEEDED]

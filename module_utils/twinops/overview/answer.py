@@ -32,6 +32,8 @@ from .model import (
 ROLLOUT_STALLED_AFTER = timedelta(hours=6)
 MANY_DEVICES = 0.1
 """Share of the fleet from which silent devices are no accident any more."""
+LEDGER = "ledger"
+"""Begins the names of the sources without which nothing is known."""
 RANK = {ACT: 0, WATCH: 1, NONE: 2, OK: 3}
 
 
@@ -63,8 +65,8 @@ def answer(
         if deployed or any(workflow.runs for workflow in workflows):
             return Answer(OK, _fine(devices, deployed))
         return Answer(NONE, "Nothing was deployed here yet")
-    if len(failed_sources) == len(sources):
-        return Answer(ACT, "Nothing could be read", tuple(items))
+    if {source.name for source in sources if source.name.startswith(LEDGER)} <= {each.name for each in failed_sources}:
+        return Answer(ACT, "The ledger could not be read: how things are is not known", tuple(items))
     return Answer(items[0].tone, _headline(items), tuple(items))
 
 
@@ -89,8 +91,11 @@ def _headline(items: Sequence[Item]) -> str:
 
 
 def _of_sources(failed: Sequence[Source]) -> Iterator[Item]:
-    for source in failed:
-        yield Item(WATCH, f"This page is incomplete: {source.name} could not be read", source.problem, "sources")
+    if failed:
+        names = ", ".join(source.name for source in failed)
+        problems = list(dict.fromkeys(source.problem for source in failed))
+        more = f" (and {len(problems) - 1} other reasons)" if len(problems) > 1 else ""
+        yield Item(WATCH, f"This page is incomplete: could not be read: {names}", problems[0] + more, "sources")
 
 
 def _of_deployment(deployment: Deployment | None) -> Iterator[Item]:
