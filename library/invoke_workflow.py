@@ -27,7 +27,8 @@ options:
   via:
     description:
       - V(event) puts an event, V(backup) calls the backup function.
-      - V(auto) is V(event) for a workflow with a pattern, and V(backup) for one that has only a schedule.
+      - V(auto) is V(event) for a workflow with a pattern, and V(backup) for one that has only a schedule, or is started by
+        events of AWS itself.
     type: str
     default: auto
     choices: [auto, event, backup]
@@ -101,7 +102,7 @@ from ansible.module_utils.twinops.aws.clients import client
 from ansible.module_utils.twinops.aws.invoke import Hand
 from ansible.module_utils.twinops.errors import TwinopsError
 from ansible.module_utils.twinops.names import ENVIRONMENTS
-from ansible.module_utils.twinops.spec import Workflow, matching_event, merge_parameters
+from ansible.module_utils.twinops.spec import Workflow, by_aws, matching_event, merge_parameters
 from ansible.module_utils.twinops.spec_files import SPEC_FILE, load_workflow
 
 try:
@@ -136,7 +137,7 @@ def start(params: dict, hand: Hand, *, check_mode: bool) -> dict:
     merge_parameters(workflow, params["parameters"])
     via = params["via"]
     if via == "auto":
-        via = "event" if workflow.event else "backup"
+        via = "event" if workflow.event and not by_aws(workflow) else "backup"
     started = {"via": via, "workflow": workflow.name}
     if check_mode:
         if via == "event":

@@ -58,7 +58,7 @@ class Names:
         return self.prefix + purpose
 
     def workflow_alarm(self, what: str, workflow: str) -> str:
-        """``what``: failed or missing. In front: no alarm of the machinery can have the same name."""
+        """``what``: failed, missing or performance. In front: no alarm of the machinery can have the same name."""
         return f"{self.prefix}{what}-{workflow}"
 
     def composite_alarm(self, purpose: str) -> str:

@@ -37,6 +37,7 @@ LINK = "link"
 ATTACHMENTS = (LINK, "none")
 
 _FOLDER = re.compile(r"[a-z][a-z0-9_]{0,40}")
+METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,60}")
 PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,40}")
 LOCK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}\.txt")
 _DURATION = re.compile(r"([1-9][0-9]{0,3})([hd])")
@@ -89,11 +90,21 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Performance:
+    """A number of the script's ``metrics.json`` that is too low ``below`` this."""
+
+    metric: str
+    below: float
+
+
+@dataclass(frozen=True)
 class Alarms:
-    """When to raise an alarm: a run ``failed``; none has ended for ``missing_after_h`` hours (0: never asked)."""
+    """When to raise an alarm: a run ``failed``; none has ended for ``missing_after_h`` hours (0: never asked); a number
+    that a run found is too low (``performance``)."""
 
     failed: bool = True
     missing_after_h: int = 0
+    performance: Performance | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +182,7 @@ def _alarms(data: Mapping[str, Any]) -> Alarms:
     return Alarms(
         failed=data.get("failed", True),
         missing_after_h=_hours(missing_after) if missing_after else 0,
+        performance=Performance(**data["performance"]) if "performance" in data else None,
     )
 
 
@@ -212,6 +224,12 @@ def matching_event(workflow: Workflow) -> dict[str, Any]:
     if str(example["source"]).startswith("aws."):
         raise SpecError([f"{workflow.name}: event.source: expected a source of ours, AWS reserves {example['source']}"])
     return example
+
+
+def by_aws(workflow: Workflow) -> bool:
+    """Whether only AWS itself can put the events that start it."""
+    sources = (workflow.event or {}).get("source", [])
+    return bool(sources) and all(isinstance(one, str) and one.startswith("aws.") for one in sources)
 
 
 def _example(pattern: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -369,13 +387,25 @@ def _check_alarms(value: object, _files: Collection[str]) -> Iterator[str]:
         yield f": expected a mapping, got {_kind(value)}"
         return
     for key in value:
-        if key not in ("failed", "missing_after"):
-            yield f".{key}: expected failed or missing_after, got an unknown key"
+        if key not in ("failed", "missing_after", "performance"):
+            yield f".{key}: expected failed, missing_after or performance, got an unknown key"
     if not isinstance(value.get("failed", True), bool):
         yield f".failed: expected true or false, got {value['failed']!r}"
     missing_after = value.get("missing_after", "1h")
     if not isinstance(missing_after, str) or not 1 <= _hours(missing_after) <= LONGEST_MISSING_H:
         yield f".missing_after: expected hours or days up to 7d, like 26h or 2d, got {missing_after!r}"
+    if "performance" in value:
+        yield from _performance_mistakes(value["performance"])
+
+
+def _performance_mistakes(asked: object) -> Iterator[str]:
+    if not isinstance(asked, dict) or set(asked) != {"metric", "below"}:
+        yield f".performance: expected {{metric, below}}, got {_kind(asked) if not isinstance(asked, dict) else asked}"
+        return
+    if not isinstance(asked["metric"], str) or not METRIC.fullmatch(asked["metric"]):
+        yield f".performance.metric: expected a name in metrics.json like MacroF1, got {asked['metric']!r}"
+    if not _has_type(asked["below"], "number"):
+        yield f".performance.below: expected a number, got {asked['below']!r}"
 
 
 def _patience_mistakes(schedule: object, alarms: object) -> Iterator[str]:

@@ -126,6 +126,18 @@ def _alarms() -> Schema:
                 "When no run has ended for so many hours or days (7d at most); more than its schedule's pause.",
                 examples=["26h", "2d"],
             ),
+            "performance": {
+                **_mapping(
+                    "When a number that a run found is too low. The alarm is an event that a workflow may start by.",
+                    {
+                        "metric": _text(
+                            spec.METRIC.pattern, "A name in the metrics.json of its runs.", examples=["MacroF1"]
+                        ),
+                        "below": {"description": "Lower than this is too low.", "type": "number", "examples": [0.9]},
+                    },
+                ),
+                "required": ["metric", "below"],
+            },
         },
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from twinops import schedule
+from twinops import schedule, spec
 from twinops.errors import SpecError
 from twinops.schedule import schedule_mistake, timezone_mistake
 from twinops.spec import matching_event, merge_parameters, parse_workflow
@@ -184,3 +184,13 @@ def test_a_notebook_needs_what_executes_it() -> None:
 def test_mistakes_of_spec_and_lock_are_told_together() -> None:
     found = locked({"timeout_s": 0, "environment": {"lock": "packages.txt"}}, {"workflows/example/packages.txt": "a"})
     assert [mistake.split(" ")[0] for mistake in found] == [f"{WHERE}:", "workflows/example/packages.txt:1:"]
+
+
+@pytest.mark.parametrize(
+    ("source", "by_aws"),
+    [(["aws.cloudwatch"], True), (["twinops"], False), (["twinops", "aws.s3"], False), ([{"prefix": "aws."}], False)],
+    ids=["AWS", "ours", "both", "filter"],
+)
+def test_who_puts_its_events(source: list[Any], by_aws: bool) -> None:
+    workflow = parse_workflow({**RIGHT["the smallest"]["spec"], "event": {"source": source}}, WHERE, FILES)
+    assert spec.by_aws(workflow) is by_aws

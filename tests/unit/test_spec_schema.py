@@ -106,7 +106,12 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "parameters": PARAMETERS,
     "environment": mapping(lock=["packages.txt", "a/b.txt", 1], python=["3.12"]),
     "report": mapping(topic=["workflows", "alarms"], attach=["link", "none", None]),
-    "alarms": mapping(failed=[True, "no"], missing_after=["26h", "8d", "24h", 3], late=[True]),
+    "alarms": mapping(
+        failed=[True, "no"],
+        missing_after=["26h", "8d", "24h", 3],
+        performance=[{"metric": "MacroF1", "below": 0.9}, {"below": 1}, {"metric": "F 1", "below": "x"}],
+        late=[True],
+    ),
     "data_sources": st.lists(st.sampled_from(["plant", "Plant", "archive", 1]), max_size=3),
     "entrypoint": st.sampled_from(["run.py", "notebook.ipynb", "main.sh"]),
     "timeout_s": st.sampled_from([0, 1, 43200, 43201, 1.5, True]),

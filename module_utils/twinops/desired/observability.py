@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from ..metrics import BACKUP_TOOK_OVER, RUN_FAILED, WORKFLOW
 from ..resources import Alarm, CompositeAlarm, Dashboard, LogGroup, Resource
+from ..spec import Performance
 from .common import Estate, Options, Workflow
 from .dashboard import body
 
@@ -62,8 +63,11 @@ def resources(estate: Estate, options: Options) -> tuple[Resource, ...]:
 def workflow_alarms(estate: Estate, workflow: Workflow, pages: tuple[str, ...]) -> list[Alarm]:
     """What the spec of a workflow asks for under ``alarms``."""
     asked = workflow.alarms
-    found = [_failed_alarm(estate, workflow)] if asked.failed else []
-    return [*found, _missing_alarm(estate, workflow, pages)] if asked.missing_after_h else found
+    return [
+        *([_failed_alarm(estate, workflow)] if asked.failed else []),
+        *([_missing_alarm(estate, workflow, pages)] if asked.missing_after_h else []),
+        *([_performance_alarm(estate, workflow, asked.performance)] if asked.performance else []),
+    ]
 
 
 def _failed_alarm(estate: Estate, workflow: Workflow) -> Alarm:
@@ -105,6 +109,31 @@ def _missing_alarm(estate: Estate, workflow: Workflow, pages: tuple[str, ...]) -
         enabled=True,
         actions={"ALARM": tuple(sorted({estate.scope.topic_arn, *pages}))},
         warm_up_min=min(hours * 60, LONGEST_WARM_UP_MIN),
+    )
+
+
+def _performance_alarm(estate: Estate, workflow: Workflow, asked: Performance) -> Alarm:
+    """In alarm from the run that found a number too low until one finds it good again: once, however many runs follow.
+
+    It mails nobody, as the run has mailed its report; its change of state is the event that starts ``retrain``.
+    """
+    names = estate.scope.names
+    return Alarm(
+        name=names.workflow_alarm("performance", workflow.name),
+        tags=estate.tags(PART, workflow.name),
+        description=f"{asked.metric} is below {asked.below:g}, says the last run of {workflow.name}: see its report.",
+        namespace=names.metric_namespace,
+        metric=asked.metric,
+        dimensions={WORKFLOW: workflow.name},
+        statistic="Minimum",
+        period_s=PERIOD_S,
+        periods=1,
+        datapoints=1,
+        comparison="LessThanThreshold",
+        threshold=float(asked.below),
+        missing_data="ignore",  # between two runs nothing is measured, and nothing has changed
+        enabled=True,
+        actions={},
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twinops.names import ENVIRONMENTS
 from twinops.resources import Alarm, CompositeAlarm, Dashboard, LogGroup, Scope
-from twinops.spec import Alarms, Workflow
+from twinops.spec import Alarms, Performance, Workflow
 
 from tests.unit.desired.support import SCOPE, WORKFLOW, part
 
@@ -77,6 +77,13 @@ def test_a_missing_alarm_looks_back_as_far_as_it_says_within_what_cloudwatch_all
     assert alarm.datapoints == alarm.periods
     assert hours * 3600 <= (86_400 if period_s < 3600 else 604_800), "CloudWatch: a day, or a week for hours"
     assert alarm.warm_up_min == min(hours * 60, 2880), "nothing can be missing before it could have been there"
+
+
+def test_a_performance_alarm_lasts_until_a_run_finds_the_number_good_again() -> None:
+    alarm = alarms(performance=Performance("MacroF1", 0.9))["performance-drift_report"]
+    assert (alarm.metric, alarm.dimensions, alarm.statistic) == ("MacroF1", {"Workflow": "drift_report"}, "Minimum")
+    assert (alarm.comparison, alarm.threshold, alarm.missing_data) == ("LessThanThreshold", 0.9, "ignore")
+    assert alarm.actions == {}, "the run has mailed its report"
 
 
 def test_missing_data_is_news_only_where_runs_are_missing() -> None:

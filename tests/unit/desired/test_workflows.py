@@ -124,3 +124,13 @@ def test_the_watchdog_is_called_by_its_rule_only() -> None:
         "time": "2026-01-01T00:00:00Z",
     }
     assert "-" in rule.name.removeprefix("twinops-staging-"), "no workflow's rule can have this name"
+
+
+def test_an_event_of_an_environment_does_not_start_what_another_has() -> None:
+    detail = {
+        "alarmName": ["twinops-<env>-performance-a", {"prefix": "x-<env>-"}],
+        "n": [1, None, {"numeric": [">", 0]}],
+    }
+    spec = dataclasses.replace(WORKFLOW, event={"source": ["aws.cloudwatch"], "detail": detail})
+    named = {"alarmName": ["twinops-staging-performance-a", {"prefix": "x-staging-"}], "n": detail["n"]}
+    assert workflows.rule(estate(), spec).pattern == {"source": ["aws.cloudwatch"], "detail": named}
