@@ -38,8 +38,8 @@ def page(
             f"The {len(worst[:MOST_PLOTTED])} columns that changed most." if len(worst) > MOST_PLOTTED else "",
             figures=[_overview(worst[:MOST_PLOTTED], found)],
         ),
-        *([_distributions(shown, reference, current)] if shown else []),
-        Section("Every column", tables=[_every_column(found)]),
+        *([distributions(shown, reference, current)] if shown else []),
+        Section("Every column", tables=[every_column(found)]),
     ]
     return report.Report(
         title=title,
@@ -125,7 +125,8 @@ def _overview(features: Sequence[Feature], found: Drift) -> Figure:
     )
 
 
-def _distributions(features: Sequence[Feature], reference: pa.Table, current: pa.Table) -> Section:
+def distributions(features: Sequence[Feature], reference: pa.Table, current: pa.Table) -> Section:
+    """How the values of some features are distributed in both tables, two plots in a line."""
     lines = (len(features) + 1) // 2
     figure, axes = report.plot(height=2.1 * lines + 0.3, rows=lines, columns=2)
     for axis, feature in zip(axes, features, strict=False):
@@ -174,7 +175,8 @@ def _shares(column: pa.ChunkedArray) -> dict[str, float]:
     return {one["values"]: one["counts"] / whole for one in counted}
 
 
-def _every_column(found: Drift) -> Table:
+def every_column(found: Drift) -> Table:
+    """A row for each column, with its finding and numbers."""
     rows = []
     for one in found.features:
         distance = one.distance
