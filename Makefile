@@ -57,9 +57,7 @@ jupyter: setup ## print a link (valid for five minutes) to each twin's Jupyter
 	@python -m sandbox jupyter
 
 page: setup ## draw the status page, public/index.html, of ENV=sandbox or of several: ENV="staging production"
-	@rm -rf build/status
-	@for env in $(ENV); do ansible-playbook playbooks/page.yml -l $$env \
-		|| echo "page: $$env: it could not be read; the page says so" >&2; done
+	@for env in $(ENV); do $(JOB) page $$env || true; done
 	@python -m page --documents build/status --out public/index.html $(ENV)
 
 plan: setup ## what a deployment of ENV=sandbox|staging|production would change; kept in build/plans

@@ -24,14 +24,17 @@ class Environment:
 
 
 def load(folder: Path, name: str) -> Environment:
-    """The document ``<folder>/<name>.json``. Never raises for what may be wrong with it: ``problem`` says it."""
-    path = folder / f"{name}.json"
+    """The document ``<folder>/<name>.json``. Never raises for what may be wrong with it: ``problem`` says it.
+
+    Where reading the environment failed, the job has left the reason in ``<folder>/<name>.problem``.
+    """
+    path, reason = folder / f"{name}.json", folder / f"{name}.problem"
+    if reason.exists():
+        return Environment(name, problem=reason.read_text("utf-8", errors="replace").strip())
     try:
         document = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        return Environment(
-            name, problem=f"{path.name}: {error.strerror}; the log of the job that reads {name} says why"
-        )
+        return Environment(name, problem=f"{path.name}: {error.strerror}; expected what `make page` writes")
     except ValueError as error:
         return Environment(name, problem=f"{path.name}: expected JSON: {error}")
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:

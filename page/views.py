@@ -15,7 +15,7 @@ HEALTH_ORDER = ("failed", "silent", "unreachable", "waiting", "starting", "no re
 """The worst first: so devices stand in the table."""
 TONE_OF_HEALTH = {"ok": "ok", "failed": "act", "silent": "watch", "unreachable": "watch"}
 COLOURS = 6
-NO_RELEASE = "none"
+NO_RELEASE = "no release"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class View:
     charts: tuple[Chart, ...]
     checks: Mapping[str, Mapping[str, Any]]
     """Kind of drift → the last look for it."""
-    alarms_read: bool
+    unread: frozenset[str]
+    """Names of the sources that could not be read."""
 
 
 def view(document: Mapping[str, Any]) -> View:
@@ -98,7 +99,7 @@ def view(document: Mapping[str, Any]) -> View:
         devices=_in_order(devices),
         charts=charts(document["quality"]),
         checks={check["kind"]: check for check in document["drift_checks"]},
-        alarms_read=any(each["name"] == "alarms" and each["state"] == "ok" for each in document["sources"]),
+        unread=frozenset(each["name"] for each in document["sources"] if each["state"] == "failed"),
     )
 
 

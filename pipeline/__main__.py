@@ -14,7 +14,7 @@ from pipeline.tools import PipelineError
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
-    parser.add_argument("verb", choices=["plan", "deploy", "drift", "propose", "note", "tag"])
+    parser.add_argument("verb", choices=["plan", "deploy", "drift", "page", "propose", "note", "tag"])
     parser.add_argument("env", choices=ENVIRONMENTS)
     parser.add_argument("--plan", type=Path, help="the approved plan, for deploy")
     parser.add_argument("--digest", default="", help="what was approved: the beginning of the plan's digest")
@@ -28,7 +28,13 @@ def main() -> int:
             if arguments.plan is None:
                 parser.error("deploy: expected --plan")
             return jobs.deploy(env, arguments.plan, arguments.digest)
-        verbs = {"drift": jobs.drift, "propose": jobs.propose, "note": jobs.note, "tag": jobs.tag}
+        verbs = {
+            "drift": jobs.drift,
+            "page": jobs.page,
+            "propose": jobs.propose,
+            "note": jobs.note,
+            "tag": jobs.tag,
+        }
         return verbs[arguments.verb](env)
     except PipelineError as error:
         print(f"\n{arguments.verb} {env}: {error}", file=sys.stderr)

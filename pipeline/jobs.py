@@ -95,6 +95,26 @@ def deploy(env: str, plan_file: Path, approved_digest: str) -> int:
     )
 
 
+def page(env: str) -> int:
+    """Read what the status page shows of ``env``; where that fails the page says why (``build/status/<env>.problem``).
+
+    In the role that deploys, which may read reports and what devices say; the role of plans sees nobody's data.
+    """
+    document, problem = (BUILD / f"status/{env}.{suffix}" for suffix in ("json", "problem"))
+    log = BUILD / f"status/{env}.log"
+    for file in (document, problem, log):
+        file.unlink(missing_ok=True)
+    try:
+        code = playbook.run("playbooks/page.yml", env, role=access.DEPLOY, log=log)
+        message = (reason(log.read_text(encoding="utf-8")) or f"ansible-playbook ended with {code}") if code else ""
+    except PipelineError as error:
+        message = str(error)
+    if message:
+        _write(problem, message + "\n")
+        raise PipelineError(f"{message}\nThe page says so.")
+    return 0
+
+
 def propose(env: str) -> int:
     """Have the release built, signed with the pipeline's keys, and left for the others to sign."""
     log = BUILD / f"deployments/{env}.proposal.log"

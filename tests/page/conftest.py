@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twinops.overview.model import Read
 
-from page.documents import Environment
-from page.render import html
-from sandbox import setup
-from tests.page import worlds
-
-ARGUMENTS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-)
-FOR_EVER_H = 24 * 365 * 100
-"""Until a page is stale, in tests about something else."""
-
-
-def drawn(*reads: Read, stale_after_h: float = FOR_EVER_H) -> str:
-    """The page about what was read."""
-    documents = [worlds.as_document(read) for read in reads]
-    return html([Environment(made["env"], made) for made in documents], stale_after_h=stale_after_h)
+from tests.page import browser
 
 
 @dataclass
@@ -42,23 +23,11 @@ class Shown:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """The browser. Playwright has an environment of its own, of the same Python; its folder is lent to this one."""
-    program = setup.chromium()
-    if program is None:
-        pytest.skip(f"the tests of the status page need one of {', '.join(setup.CHROMIUM)} on PATH")
-    if not setup.is_complete(setup.PAGE):
-        pytest.skip("Playwright is not set up; `make setup-dev` does it where a Chromium is installed")
-    packages = sysconfig.get_path("purelib", vars={"base": str(setup.PAGE.path)})
-    sys.path.append(packages)
-    try:
-        from playwright.sync_api import sync_playwright
-
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
-            yield browser
-            browser.close()
-    finally:
-        sys.path.remove(packages)
+    """The browser."""
+    if missing := browser.missing():
+        pytest.skip(missing)
+    with browser.chromium() as running:
+        yield running
 
 
 @pytest.fixture

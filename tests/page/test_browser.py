@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from page.documents import Environment
-from page.render import html
 from tests.page import worlds
-from tests.page.conftest import FOR_EVER_H, Shown, drawn
+from tests.page.browser import PHONE
+from tests.page.conftest import Shown
+from tests.page.drawing import FOR_EVER_H, drawn, several
 
 Show = Callable[..., Shown]
 
-PHONE = {"viewport": {"width": 390, "height": 844}}
 FILTER_MS = 100
 """What people feel as at once. It takes about a tenth of that; two busy cores take longer."""
-
-
-def several() -> str:
-    """Three environments: one fine, one in trouble, one whose status could not be read."""
-    documents = [worlds.as_document(read) for read in (replace(worlds.healthy(), env="sandbox"), worlds.troubled())]
-    environments = [Environment(made["env"], made) for made in documents]
-    unread = Environment("production", problem="production.json: No such file or directory")
-    return html([*environments, unread], stale_after_h=FOR_EVER_H)
 
 
 def visible_devices(page: Any) -> list[str]:
@@ -129,7 +119,7 @@ def test_one_environment_at_a_time_the_worst_first(show: Show) -> None:
     assert "Everything is fine" in page.locator(shown).locator(".answer").inner_text()
     page.get_by_role("link", name=re.compile("^production")).click()
     page.locator("#production").wait_for()
-    assert "production.json: No such file or directory" in page.locator(shown).inner_text()
+    assert "The config profile (twinops-production) could not be found" in page.locator(shown).inner_text()
 
 
 def test_what_devices_and_logs_say_stays_text(show: Show) -> None:

@@ -50,8 +50,8 @@ def test_what_needs_somebody_comes_before_what_is_to_be_watched() -> None:
 def test_a_source_that_cannot_be_read_is_said_and_the_rest_is_shown() -> None:
     read = worlds.partial()
     assert said(read) == [
-        ("watch", "This page is incomplete: could not be read: reports, alarms"),
-        ("watch", "This page is incomplete: could not be read: reports, alarms"),
+        ("watch", "This page is incomplete: reports and alarms could not be read"),
+        ("watch", "This page is incomplete: reports and alarms could not be read"),
     ]
     made = document.assemble(read)
     assert made.quality == ()
@@ -124,7 +124,7 @@ def test_a_rollout_that_stands_still_for_hours_is_noticed() -> None:
 
 
 def test_devices_stand_wave_after_wave_by_name() -> None:
-    read = worlds.healthy()
+    read = worlds.healthy(1001)
     mixed = dict(sorted(read.waves.items(), key=lambda item: worlds.digest(item[0])))
     assert list(mixed) != list(read.waves)
     made = document.assemble(replace(read, waves=mixed))

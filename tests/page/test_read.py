@@ -239,3 +239,9 @@ def test_without_an_answer_every_source_is_named_with_its_reason(
     reasons = {source.problem for source in failed if "Could not connect to the endpoint URL" not in source.problem}
     assert reasons == {"the runs are not known"}
     assert document.assemble(found).answer.headline == "The ledger could not be read: how things are is not known"
+
+
+def test_a_profile_that_does_not_exist_is_the_reason_that_is_shown(read: Callable[..., Read]) -> None:
+    found = read(client=partial(client, profile="nobody-has-this-one"))
+    (reason,) = {source.problem for source in found.sources if source.name.startswith("ledger")}
+    assert reason == "The config profile (nobody-has-this-one) could not be found"

@@ -82,17 +82,22 @@ def read(
     ``waves``: device → wave; ``specs``: the workflows of the work tree ``commit``; ``artifacts``: the folder with what
     jobs of the pipeline leave behind; ``client`` makes a client of a service, and may be called by several threads.
     """
-    ledger = Ledger(Names(env).ledger, client("dynamodb"))
-    of_runs, runs = ask(Question("ledger: runs", "workflows", lambda: ledger.runs(limit=RUNS_READ), list))
 
-    def newest_deployments() -> list[Any]:
-        return list(ledger.newest_deployments(limit=DEPLOYMENTS_READ))
+    def ledger() -> Ledger:
+        return Ledger(Names(env).ledger, client("dynamodb"))
+
+    of_runs, runs = ask(Question("ledger: runs", "workflows", lambda: ledger().runs(limit=RUNS_READ), list))
 
     questions = {
         "rollouts": Question(
-            "ledger: rollouts", "rollouts, release", lambda: ledger.rollouts(limit=ROLLOUTS_READ), list
+            "ledger: rollouts", "rollouts, release", lambda: ledger().rollouts(limit=ROLLOUTS_READ), list
         ),
-        "deployments": Question("ledger: deployments", "releases of devices", newest_deployments, list),
+        "deployments": Question(
+            "ledger: deployments",
+            "releases of devices",
+            lambda: ledger().newest_deployments(limit=DEPLOYMENTS_READ),
+            list,
+        ),
         "facts": Question("facts", "health of devices", lambda: _facts(client, env, waves), dict),
         "results": Question("reports", "model quality", lambda: _results(client("s3"), of_runs, runs), dict),
         "alarms": Question("alarms", "alarms", lambda: _alarms(client("cloudwatch"), Names(env)), list),

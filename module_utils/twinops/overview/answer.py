@@ -92,10 +92,11 @@ def _headline(items: Sequence[Item]) -> str:
 
 def _of_sources(failed: Sequence[Source]) -> Iterator[Item]:
     if failed:
-        names = ", ".join(source.name for source in failed)
+        *most, last = (source.name for source in failed)
+        names = f"{', '.join(most)} and {last}" if most else last
         problems = list(dict.fromkeys(source.problem for source in failed))
         more = f" (and {len(problems) - 1} other reasons)" if len(problems) > 1 else ""
-        yield Item(WATCH, f"This page is incomplete: could not be read: {names}", problems[0] + more, "sources")
+        yield Item(WATCH, f"This page is incomplete: {names} could not be read", problems[0] + more, "sources")
 
 
 def _of_deployment(deployment: Deployment | None) -> Iterator[Item]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -42,8 +43,13 @@ def fleet(
     of: dict[str, list[Event]] = {}
     for event in events:
         of.setdefault(event["device"], []).append(event)
-    ordered = sorted(waves.items(), key=lambda item: (WAVES.index(item[1]), item[0]))
+    ordered = sorted(waves.items(), key=lambda item: (WAVES.index(item[1]), _natural(item[0])))
     return tuple(_device(name, wave, of.get(name, []), facts.get(name), now) for name, wave in ordered)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts device-1000 behind device-999."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _device(name: str, wave: str, events: Sequence[Event], facts: Mapping[str, Any] | None, now: str) -> Device:

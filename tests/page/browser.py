@@ -1,0 +1,42 @@
+"""The system's Chromium, driven by Playwright, which has an environment of its own (locks/page.in)."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sandbox import setup
+
+ARGUMENTS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+PHONE = {"viewport": {"width": 390, "height": 844}}
+
+
+def missing() -> str:
+    """What it takes that is not here; empty where all is."""
+    if setup.chromium() is None:
+        return f"the status page is tried in a browser: expected one of {', '.join(setup.CHROMIUM)} on PATH"
+    if not setup.is_complete(setup.PAGE):
+        return "Playwright is not set up; `make setup-dev` does it where a Chromium is installed"
+    return ""
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """The browser. The environment has the same Python as this one: its packages are lent while the browser runs."""
+    packages = sysconfig.get_path("purelib", vars={"base": str(setup.PAGE.path)})
+    sys.path.append(packages)
+    try:
+        from playwright.sync_api import sync_playwright
+
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=setup.chromium(), args=list(ARGUMENTS))
+            yield browser
+            browser.close()
+    finally:
+        sys.path.remove(packages)
