@@ -27,8 +27,8 @@ options:
   via:
     description:
       - V(event) puts an event, V(backup) calls the backup function.
-      - V(auto) is V(event) for a workflow with a pattern, and V(backup) for one that has only a schedule, or is started by
-        events of AWS itself.
+      - V(auto) is V(event) for a workflow with a pattern, and V(backup) for one with a schedule only, or that events
+        of AWS itself start.
     type: str
     default: auto
     choices: [auto, event, backup]
