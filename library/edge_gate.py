@@ -12,7 +12,9 @@ description:
   - Counts devices that failed, are unreachable, timed out or never reported against a budget, over the whole rollout.
   - Compares the alarm rate of the new release with that of the release before, and looks at errors and latency.
   - The verdict is C(pass), C(fail) or C(inconclusive); too few records are inconclusive, which is not a pass.
+  - Obeys the newest verdict of C(model_evaluation) on the release's model, where there is one (docs/releases.md).
   - Changes nothing and does not fail because of a verdict.
+extends_documentation_fragment: [aws]
 options:
   wave:
     description: The wave that was updated last.
@@ -31,12 +33,17 @@ options:
     description: Limits, see C(roles/edge_gate/defaults). A key that is left out has its default.
     type: dict
     default: {}
+  ignore_evaluation:
+    description: Do not ask for the verdict of C(model_evaluation).
+    type: bool
+    default: false
 author: twinops contributors
 """
 
 EXAMPLES = r"""
 - name: Judge the canary
   edge_gate:
+    env: staging
     wave: canary
     rollout: "{{ edge_gate_rollout.rollout }}"
     results: {device-001: "{{ hostvars['device-001'].edge_gate_observed }}"}
@@ -61,6 +68,10 @@ metrics:
   description: The numbers that were compared.
   returned: success
   type: dict
+evaluation:
+  description: What C(model_evaluation) said last about the model, or null.
+  returned: success
+  type: dict
 roll_back:
   description: Devices to be taken back, because the verdict is C(fail) and they run the release.
   returned: success
@@ -68,18 +79,36 @@ roll_back:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.twinops import gate, rollout
+from ansible.module_utils.twinops import gate, names, rollout
+from ansible.module_utils.twinops.access import ACCESS, access
+from ansible.module_utils.twinops.aws import session, verdicts
+from ansible.module_utils.twinops.aws.clients import account_id
+from ansible.module_utils.twinops.errors import TwinopsError
 
 SPEC = {
+    "env": {"type": "str", "required": True},
     "wave": {"type": "str", "choices": list(rollout.WAVES), "required": True},
     "rollout": {"type": "dict", "required": True},
     "results": {"type": "dict", "required": True},
     "policy": {"type": "dict", "default": {}},
+    "ignore_evaluation": {"type": "bool", "default": False},
+    **ACCESS,
 }
+
+
+def evaluation_of(params: dict) -> dict | None:
+    """What model_evaluation said last; not asked where nothing new is tried."""
+    plan = params["rollout"]
+    if params["ignore_evaluation"] or not plan["baseline"] or not plan.get("model_digest"):
+        return None
+    aws = access(params)
+    bucket = names.Names(params["env"], account_id(**aws)).bucket("data")
+    return verdicts.read(session.client("s3", **aws), bucket, plan["model_digest"])
 
 
 def run(params: dict) -> dict:
     plan, wave = params["rollout"], params["wave"]
+    evaluation = evaluation_of(params)
     statuses = rollout.read_results(params["results"])
     so_far = rollout.waves_up_to(plan["waves"], wave)
     verdict = gate.judge(
@@ -90,6 +119,8 @@ def run(params: dict) -> dict:
         fleet_size=sum(len(devices) for devices in plan["waves"].values()),
         baseline=gate.Alarms(**plan["baseline"]) if plan["baseline"] else None,
         policy=gate.parse_policy(params["policy"]),
+        evaluation=evaluation,
+        since=plan.get("started_at", ""),
     )
     failed = verdict.verdict == gate.FAIL
     return {
@@ -97,6 +128,7 @@ def run(params: dict) -> dict:
         "message": gate.explain(verdict, plan["release"], wave),
         "devices": verdict.devices,
         "metrics": verdict.metrics,
+        "evaluation": evaluation,
         "roll_back": rollout.to_roll_back(so_far, statuses, plan["release_digest"]) if failed else [],
     }
 
@@ -105,7 +137,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     try:
         result = run(module.params)
-    except gate.SpecError as error:
+    except TwinopsError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **result)
 

@@ -159,16 +159,27 @@ def judge(
     fleet_size: int,
     baseline: Alarms | None,
     policy: Policy,
+    evaluation: Mapping[str, Any] | None = None,
+    since: str = "",
 ) -> Verdict:
     """Judge the rollout after ``wave``. ``rollout``: the devices of all waves so far; ``baseline``: the alarms before.
 
     Without ``baseline`` (nothing new is tried: devices catch up, or an operator rolls back) only health is judged.
+    ``evaluation``: what ``model_evaluation`` said last about the model (``twinops.aws.verdicts``). It sees labels,
+    which the gate does not: its *block* stops the rollout, whenever it was said, and its *hold* holds the rollout if it
+    was said ``since`` this rollout began; *promote* is no reason to overlook anything else.
     """
     judged = {device: classify(statuses.get(device), release_digest) for device in rollout}
     devices = {device: kind for device, (kind, _) in judged.items()}
     health = {device: (statuses[device] or {})["health"] for device in rollout if devices[device] == OK}
     metrics, failures, doubts = _judge_metrics(health, baseline, policy)
     failures = [*_over_budget(judged, fleet_size, policy), *failures]
+    if evaluation and baseline:
+        said = f"model_evaluation says {evaluation['verdict']}: {_explain(evaluation)}"
+        if evaluation["verdict"] == "block":
+            failures.append(said)
+        elif evaluation["verdict"] == "hold" and evaluation["at"] >= since:
+            doubts.append(said)
     waits = [f"{device} {why}" for device, (kind, why) in judged.items() if kind == WAITING]
     if waits:
         doubts.append(f"{len(waits)} of {fleet_size} devices wait: {'; '.join(waits[:5])}")
@@ -177,6 +188,12 @@ def judge(
         doubts.append(f"no device of this wave runs the release: {whys}")
     verdict = FAIL if failures else INCONCLUSIVE if doubts else PASS
     return Verdict(verdict, tuple(failures or doubts), devices, metrics)
+
+
+def _explain(evaluation: Mapping[str, Any]) -> str:
+    reasons = "; ".join(map(str, evaluation["reasons"])) or "no reason given"
+    compared = f"against {evaluation['champion']} on {evaluation['n']} labelled records"
+    return f"{reasons} ({compared}; run {evaluation['run_id']})"
 
 
 def _over_budget(judged: Mapping[str, tuple[str, str]], fleet_size: int, policy: Policy) -> list[str]:

@@ -6,9 +6,12 @@ import email
 import email.policy
 import json
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from twinops.aws import verdicts
+from twinops.aws.registry import Registry, after
 
 from sandbox import demo
 from sandbox.estate import NAMES
@@ -68,6 +71,31 @@ def test_mail_names_the_run(estate: Demonstration, sandbox: Sandbox) -> None:
 def test_every_device_answers_v2_over_ssh(estate: Demonstration, sandbox: Sandbox) -> None:
     assert sandbox.device_versions() == dict.fromkeys(sandbox.devices(), "v2")
     assert len(sandbox.devices()) == 6
+
+
+def test_the_registry_knows_which_model_was_champion_when_and_v3_never_was(
+    estate: Demonstration, sandbox: Sandbox
+) -> None:
+    registry = Registry(sandbox.client("s3"), NAMES.bucket("models"), "shuttle-anomaly")
+    history = registry.history()
+    assert [event.version for event in history if event.action == "promote"] == ["v1", "v2"]
+    assert {"v1", "v2", "v3"} <= set(after(history).versions)
+    updated = sandbox.completed_rollout("v2")
+    assert updated is not None
+    for moment, champion in ((updated["started_at"], "v1"), (updated["ended_at"], "v2")):
+        then = registry.champion(datetime.fromisoformat(moment.replace("Z", "+00:00")))
+        assert then is not None
+        assert (then.name, bool(then.git_sha), bool(then.data_version)) == (champion, True, True)
+
+
+def test_the_evaluation_of_v3_is_where_the_gate_of_its_next_rollout_looks(
+    estate: Demonstration, sandbox: Sandbox
+) -> None:
+    blocked = sandbox.blocked_rollout("v3")
+    assert blocked is not None
+    said = verdicts.read(sandbox.client("s3"), NAMES.bucket("data"), blocked["model_digest"])
+    assert said is not None
+    assert (said["verdict"], said["release"], said["champion"]) == ("block", "v3", "v2")
 
 
 def test_v3_is_recorded_as_rolled_back_and_nobody_runs_it(estate: Demonstration, sandbox: Sandbox) -> None:

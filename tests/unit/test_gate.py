@@ -66,6 +66,10 @@ def judge(case: dict[str, Any], policy: gate.Policy = POLICY) -> gate.Verdict:
         fleet_size=6,
         baseline=gate.Alarms(baseline["records"], baseline["alarms"], "the champion") if baseline else None,
         policy=policy,
+        evaluation={"reasons": ["why"], "champion": "v1", "n": 900, "run_id": "r7", **case["evaluation"]}
+        if "evaluation" in case
+        else None,
+        since="2026-11-23T08:00:00Z",
     )
 
 

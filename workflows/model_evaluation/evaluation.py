@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from fnmatch import fnmatchcase
 
 import pandas as pd
 from toolbox import compare, metrics, report
@@ -13,6 +14,10 @@ from toolbox.metrics import Quality, Scores
 from toolbox.report import COLOURS, SOFT, Fact, Figure, Section, State, Table
 
 VERSION = ["release", "model_sha256"]
+OTHERS = "others"
+"""The group of devices that no group names."""
+BLOCKED = "blocked"
+"""A rollout that its gate stopped and took back."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class VersionQuality:
     quality: Quality | None
     """``None`` without a single label."""
     devices: tuple[DeviceQuality, ...]
+    groups: tuple[DeviceQuality, ...] = ()
+    """The same by group of devices, with the group's name as ``device``; empty where there are no groups."""
 
     @property
     def coverage(self) -> float:
@@ -49,32 +56,57 @@ class VersionQuality:
 
 @dataclass(frozen=True)
 class Result:
-    """Every version in the order in which they came; the last is the challenger, the one before it the champion."""
+    """Every version in the order in which they came; the last is the challenger."""
 
     versions: tuple[VersionQuality, ...]
     comparison: compare.Comparison | None
+    champion_index: int | None = None
+    """Which of ``versions`` the challenger was compared with."""
+
+    @property
+    def champion(self) -> VersionQuality | None:
+        return None if self.champion_index is None else self.versions[self.champion_index]
 
 
-def evaluate(decisions: pd.DataFrame, labels: pd.Series[int]) -> Result:
-    """Evaluate every version in ``decisions``; ``labels`` is indexed by ``record_id``."""
+def evaluate(
+    decisions: pd.DataFrame,
+    labels: pd.Series[int],
+    *,
+    champions: Sequence[str] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> Result:
+    """Evaluate every version in ``decisions``; ``labels`` is indexed by ``record_id``.
+
+    The newest version is compared with the first of ``champions`` (digests of models, such as the registry's champion
+    and the one before) that is another model and was seen; where none was, with the version before it. ``groups``: name
+    -> patterns of devices.
+    """
     if decisions.empty:
         return Result((), None)
     last = decisions.sort_values("recorded_at").drop_duplicates("device", keep="last").set_index("device")
     counted = metrics.once_per_device(decisions).assign(truth=lambda frame: frame["record_id"].map(labels))
-    groups = sorted(counted.groupby(VERSION), key=lambda group: group[1]["recorded_at"].min())
-    versions = tuple(_version(release, sha, rows, last) for (release, sha), rows in groups)
-    if len(groups) < 2:
+    parts = sorted(counted.groupby(VERSION), key=lambda part: part[1]["recorded_at"].min())
+    versions = tuple(_version(release, sha, rows, last, groups or {}) for (release, sha), rows in parts)
+    if len(parts) < 2:
         return Result(versions, None)
-    paired = compare.pair(groups[-2][1], groups[-1][1], labels)
-    return Result(versions, compare.compare(paired["truth"], paired["champion"], paired["challenger"]))
+    champion = _champion([sha for (_, sha), _ in parts], champions)
+    paired = compare.pair(parts[champion][1], parts[-1][1], labels)
+    return Result(versions, compare.compare(paired["truth"], paired["champion"], paired["challenger"]), champion)
 
 
-def _version(release: str, sha: str, rows: pd.DataFrame, last: pd.DataFrame) -> VersionQuality:
+def _champion(models: Sequence[str], champions: Sequence[str]) -> int:
+    """Which of the models, in the order in which they came, the last one is compared with."""
+    for digest in champions:
+        if digest != models[-1] and digest in models:
+            return len(models) - 1 - list(models)[::-1].index(digest)
+    return len(models) - 2
+
+
+def _version(
+    release: str, sha: str, rows: pd.DataFrame, last: pd.DataFrame, groups: Mapping[str, Sequence[str]]
+) -> VersionQuality:
     running = last[(last["release"] == release) & (last["model_sha256"] == sha)]
-    devices = tuple(
-        DeviceQuality(str(device), len(some), int(some["truth"].count()), _quality(some))
-        for device, some in rows.groupby("device")
-    )
+    named = rows["device"].map({device: group_of(str(device), groups) for device in rows["device"].unique()})
     return VersionQuality(
         release=release,
         model_sha256=sha,
@@ -84,7 +116,20 @@ def _version(release: str, sha: str, rows: pd.DataFrame, last: pd.DataFrame) -> 
         alarm_rate=float(rows["label"].mean()),
         running_on=tuple(sorted(map(str, running.index))),
         quality=_quality(rows),
-        devices=devices,
+        devices=_by(rows, rows["device"]),
+        groups=_by(rows, named) if groups else (),
+    )
+
+
+def group_of(device: str, groups: Mapping[str, Sequence[str]]) -> str:
+    """The first group that names a device."""
+    return next((name for name, some in groups.items() if any(fnmatchcase(device, one) for one in some)), OTHERS)
+
+
+def _by(rows: pd.DataFrame, names: pd.Series[str]) -> tuple[DeviceQuality, ...]:
+    return tuple(
+        DeviceQuality(str(name), len(some), int(some["truth"].count()), _quality(some))
+        for name, some in rows.groupby(names)
     )
 
 
@@ -128,8 +173,8 @@ class Answer:
     reasons: Sequence[str] = ()
 
 
-def answer(result: Result, lookback_h: int) -> Answer:
-    """The first screen's answer."""
+def answer(result: Result, lookback_h: int, rollout: str | None = None) -> Answer:
+    """The first screen's answer. ``rollout``: the state of the challenger's newest rollout, where there was one."""
     if not result.versions:
         return Answer(
             "none",
@@ -137,32 +182,53 @@ def answer(result: Result, lookback_h: int) -> Answer:
             "If devices should be running, look at them with `ansible-playbook playbooks/status.yml -l <environment>`; "
             "they upload their decisions every few seconds.",
         )
-    if result.comparison is None:
+    if result.comparison is None or result.champion is None:
         return _answer_for_one(result.versions[0])
-    champion, challenger = result.versions[-2].release, result.versions[-1].release
-    running = len(result.versions[-1].running_on)
-    reasons = result.comparison.reasons
-    if result.comparison.verdict == "promote":
-        return Answer("ok", f"{challenger} is better than {champion}", "Nothing. Its rollout may go on.", reasons)
-    if result.comparison.verdict == "hold":
+    if rollout == BLOCKED:
+        return _answer_for_blocked(result.comparison, result.champion.release, result.versions[-1].release)
+    return _answer_for_two(result.comparison, result.champion.release, result.versions[-1])
+
+
+def _answer_for_two(found: compare.Comparison, champion: str, newest: VersionQuality) -> Answer:
+    challenger, running = newest.release, len(newest.running_on)
+    if found.verdict == "promote":
+        return Answer("ok", f"{challenger} is better than {champion}", "Nothing. Its rollout may go on.", found.reasons)
+    if found.verdict == "hold":
+        meanwhile = f"{_count(running, 'device')} may keep {challenger} meanwhile" if running else "no device runs it"
         return Answer(
             "watch",
             f"{challenger} is not clearly better than {champion}",
-            f"Wait for more labelled records; {_count(running, 'device')} may keep {challenger} meanwhile.",
-            reasons,
+            f"Wait for more labelled records; {meanwhile}.",
+            found.reasons,
         )
     if running:
         return Answer(
             "act",
             f"{challenger} is worse than {champion} and runs on {_count(running, 'device')}",
             f"Go back with `ansible-playbook playbooks/rollback.yml -l <environment> -e release={champion}`.",
-            reasons,
+            found.reasons,
         )
     return Answer(
         "ok",
         f"{challenger} is worse than {champion}, and no device runs it",
         f"Nothing for the devices. Do not release {challenger} again without a change to its model.",
-        reasons,
+        found.reasons,
+    )
+
+
+def _answer_for_blocked(found: compare.Comparison, champion: str, challenger: str) -> Answer:
+    """The gate stopped the rollout and took it back; what devices decided last may be from before that."""
+    said = {"block": "worse than", "hold": "not clearly better than", "promote": "better than"}[found.verdict]
+    again = {
+        "block": f"Do not release {challenger} again without a change to its model.",
+        "hold": f"These decisions do not show that {challenger} is worth another try.",
+        "promote": f"Read in the ledger why its gate stopped it before you try {challenger} again.",
+    }[found.verdict]
+    return Answer(
+        "watch" if found.verdict == "promote" else "ok",
+        f"{challenger} is {said} {champion}, and its rollout was stopped",
+        f"Nothing for the devices: they were taken back, and one that did not answer goes back by itself. {again}",
+        found.reasons,
     )
 
 
@@ -181,10 +247,18 @@ def _answer_for_one(version: VersionQuality) -> Answer:
     )
 
 
-def page(result: Result, decisions: pd.DataFrame, *, since: datetime, until: datetime, run: Context) -> report.Report:
-    """The report about a result."""
-    said = answer(result, int(run.parameters["lookback_h"]))
-    sections = [_comparison(result), _versions(result), _devices_of(result), _use(decisions)]
+def page(
+    result: Result,
+    decisions: pd.DataFrame,
+    *,
+    since: datetime,
+    until: datetime,
+    run: Context,
+    rollout: str | None = None,
+) -> report.Report:
+    """The report about a result; ``rollout`` as in :func:`answer`."""
+    said = answer(result, int(run.parameters["lookback_h"]), rollout)
+    sections = [_comparison(result), _versions(result), _groups_of(result), _devices_of(result), _use(decisions)]
     return report.Report(
         title="Model evaluation",
         subtitle=f"Environment {run.twin['env']} · {since:%d %B %Y %H:%M} to {until:%d %B %Y %H:%M} UTC",
@@ -223,12 +297,12 @@ def _facts(result: Result) -> list[Fact]:
 
 
 def _comparison(result: Result) -> Section | None:
-    if result.comparison is None:
+    if result.comparison is None or result.champion is None:
         return None
-    found = result.comparison
-    champion, challenger = (version.release for version in result.versions[-2:])
+    found, both = result.comparison, (result.champion, result.versions[-1])
+    champion, challenger = (version.release for version in both)
     if champion == challenger:  # retrained under the same name
-        champion, challenger = (f"{one.release} ({one.model_sha256[:8]})" for one in result.versions[-2:])
+        champion, challenger = (f"{one.release} ({one.model_sha256[:8]})" for one in both)
     rows = [
         ("Macro-F1", _number(found.champion.macro_f1), _number(found.challenger.macro_f1)),
         ("Accuracy", _percent(found.champion.accuracy), _percent(found.challenger.accuracy)),
@@ -336,22 +410,32 @@ def _quality_plot(result: Result) -> Figure:
 def _devices_of(result: Result) -> Section | None:
     if not result.versions:
         return None
-    rows = [
-        (
-            device.device,
-            version.release,
-            f"{device.n_decisions:,}",
-            f"{device.n_labelled:,}",
-            _number(device.quality.macro_f1) if device.quality else "–",
-            _percent(device.quality.missed_alarm_rate) if device.quality else "–",
-            _percent(device.quality.false_alarm_rate) if device.quality else "–",
-        )
-        for version in result.versions
-        for device in version.devices
-    ]
-    columns = ("Device", "Version", "Decisions", "Labelled", "Macro-F1", "Alarms missed", "False alarms")
+    rows = [_device_row(version, device) for version in result.versions for device in version.devices]
     caption = "A device that differs from its peers with the same version has a problem of its own: look at its sensor."
-    return Section("Every device", tables=[Table(columns, sorted(rows), caption, text_columns=(1,))])
+    return Section("Every device", tables=[Table(("Device", *_COLUMNS), sorted(rows), caption, text_columns=(1,))])
+
+
+_COLUMNS = ("Version", "Decisions", "Labelled", "Macro-F1", "Alarms missed", "False alarms")
+
+
+def _device_row(version: VersionQuality, device: DeviceQuality) -> tuple[str, ...]:
+    return (
+        device.device,
+        version.release,
+        f"{device.n_decisions:,}",
+        f"{device.n_labelled:,}",
+        _number(device.quality.macro_f1) if device.quality else "–",
+        _percent(device.quality.missed_alarm_rate) if device.quality else "–",
+        _percent(device.quality.false_alarm_rate) if device.quality else "–",
+    )
+
+
+def _groups_of(result: Result) -> Section | None:
+    rows = [_device_row(version, group) for version in result.versions for group in version.groups]
+    if len({row[0] for row in rows}) < 2:
+        return None
+    caption = "Groups are those of device_groups.yml beside the script."
+    return Section("Every group of devices", tables=[Table(("Group", *_COLUMNS), sorted(rows), caption, (1,))])
 
 
 def _use(decisions: pd.DataFrame) -> Section | None:

@@ -182,3 +182,63 @@ def test_the_mail_says_the_same(decide: Decide, labels: pd.Series) -> None:
     assert lines[0] == said.headline
     assert "Something has to be done" in lines[2]
     assert "`" not in report.text(said)
+
+
+# -- the champion of the registry, groups of devices, and rollouts that were stopped --------------------------------
+
+
+def test_the_newest_version_is_compared_with_the_champion_of_the_registry(decide: Decide, labels: pd.Series) -> None:
+    decisions = tried_v3(decide)
+    by_order = evaluation.evaluate(decisions, labels)
+    assert by_order.champion is not None
+    assert by_order.champion.release == "v2"
+    named = evaluation.evaluate(decisions, labels, champions=["v1" * 8, "v2" * 8])
+    assert named.champion is not None
+    assert named.champion.release == "v1"
+
+
+@pytest.mark.parametrize("champions", [["v3" * 8, "v1" * 8], ["unseen", "v1" * 8]])
+def test_a_champion_is_compared_with_the_one_before_and_one_that_was_not_seen_is_passed_over(
+    champions: list[str], decide: Decide, labels: pd.Series
+) -> None:
+    found = evaluation.evaluate(tried_v3(decide), labels, champions=champions)
+    assert found.champion is not None
+    assert found.champion.release == "v1"
+
+
+def test_each_group_of_devices_is_evaluated(decide: Decide, labels: pd.Series) -> None:
+    groups = {"line_1": ["device-001"], "line_2": ["device-9*"]}
+    found = evaluation.evaluate(rollout(decide), labels, groups=groups)
+    assert [[(one.device, one.n_decisions) for one in version.groups] for version in found.versions] == [
+        [("line_1", 2500), ("others", 2500)]
+    ] * 2
+    section = next(one for one in groups_page(found, decide).sections if one.title == "Every group of devices")
+    assert [row[:2] for row in section.tables[0].rows] == [
+        ("line_1", "v1"), ("line_1", "v2"), ("others", "v1"), ("others", "v2"),
+    ]  # fmt: skip
+
+
+def groups_page(found: evaluation.Result, decide: Decide) -> report.Report:
+    return evaluation.page(found, rollout(decide), since=START - timedelta(hours=24), until=START, run=RUN)
+
+
+def test_without_groups_there_is_no_table_of_them(decide: Decide, labels: pd.Series) -> None:
+    found = groups_page(evaluation.evaluate(rollout(decide), labels), decide)
+    assert "Every group of devices" not in [section.title for section in found.sections]
+
+
+@pytest.mark.parametrize("wrong", [None, 0.001])
+def test_of_a_rollout_that_was_stopped_nobody_keeps_the_release_and_nobody_has_to_act(
+    wrong: float | None, decide: Decide, labels: pd.Series
+) -> None:
+    """Although the canary's newest decision, of before it was taken back, is one of v3."""
+    tried = decide("v3", "device-001", start_s=120, count=1500, wrong=wrong)
+    found = evaluation.evaluate(pd.concat([rollout(decide), tried]), labels)
+    assert found.versions[-1].running_on == ("device-001",)
+    said = evaluation.answer(found, 24, "blocked")
+    assert said.state == "ok"
+    assert said.headline.endswith("than v2, and its rollout was stopped")
+    assert said.action.startswith("Nothing for the devices")
+    assert "may keep" not in said.action
+    running = evaluation.answer(found, 24, "running")
+    assert "1 device" in running.headline + running.action
