@@ -36,7 +36,7 @@ def test_an_environment_without_anything_is_not_called_fine() -> None:
 
 def test_what_needs_somebody_comes_before_what_is_to_be_watched() -> None:
     assert said(worlds.troubled()) == [
-        ("act", "3 things need somebody, 4 more to watch"),
+        ("act", "3 things need somebody, 5 more to watch"),
         ("act", "1 of 6 devices failed"),
         ("act", "model_evaluation: the last run ended as FAILED"),
         ("act", "The cloud differs from git"),
@@ -44,6 +44,7 @@ def test_what_needs_somebody_comes_before_what_is_to_be_watched() -> None:
         ("watch", "1 of 6 devices silent"),
         ("watch", "1 of 6 devices without v2"),
         ("watch", "Alarm twinops-staging-dead-letters"),
+        ("watch", "The data of devices have drifted"),
     ]
 
 
@@ -244,7 +245,7 @@ def test_a_workflow_that_left_the_repository_is_still_shown() -> None:
     read = worlds.healthy()
     made = document.assemble(replace(read, runs=(run(1, 1, workflow="gone"), *read.runs)))
     assert [(flow.name, flow.state) for flow in made.workflows] == [
-        ("model_evaluation", "ok"), ("monthly_report", "never"), ("gone", "ok"),
+        ("model_evaluation", "ok"), ("drift_report", "ok"), ("monthly_report", "never"), ("gone", "ok"),
     ]  # fmt: skip
 
 
@@ -279,10 +280,35 @@ def test_a_deployment_that_failed_or_was_refused_needs_somebody() -> None:
 
 def test_what_differs_in_the_cloud_is_named_with_its_fields() -> None:
     made = document.assemble(worlds.troubled())
-    assert [(each.what, each.detail) for each in made.drift] == [
+    assert [(each.what, each.detail) for each in made.drift if each.kind == "cloud"] == [
         ("rule twinops-staging-tick", "differs in schedule, state")
     ]
-    assert [(check.kind, check.at, check.findings) for check in made.drift_checks] == [("cloud", at(6), 1)]
+    assert (made.drift_checks[0].kind, made.drift_checks[0].at, made.drift_checks[0].findings) == ("cloud", at(6), 1)
+
+
+def test_devices_whose_data_have_drifted_come_before_those_that_might() -> None:
+    made = document.assemble(worlds.troubled())
+    assert [(each.tone, each.what, each.detail) for each in made.drift if each.kind == "data"] == [
+        ("watch", "device-003: drift", "drifted: f4, f7"),
+        ("none", "device-004: warn", "changed a little: f2"),
+    ]
+    assert (made.drift_checks[1].kind, made.drift_checks[1].at, made.drift_checks[1].findings) == ("data", at(2.49), 1)
+
+
+def test_a_result_of_another_form_is_said_and_the_rest_is_shown() -> None:
+    read = worlds.healthy()
+    newer = {read.runs[0]["run_id"]: {"drift.json": {"schema": 2}}, read.runs[1]["run_id"]: {"metrics.json": {}}}
+    made = document.assemble(replace(read, results={**read.results, **newer, "x": {"drift.json": {"devices": []}}}))
+    assert made.answer.tone == "ok", "a comparison of no device found nothing"
+    odd = {read.runs[0]["run_id"]: {"drift.json": {"devices": {"device-001": "drift"}}}}
+    assert said(replace(read, results={**read.results, **odd}))[0] == ("watch", "The data of devices have drifted")
+
+
+def test_only_the_newest_comparison_of_data_counts() -> None:
+    read = worlds.healthy()
+    older = run(60, 26, workflow="drift_report")
+    found = {**read.results, older["run_id"]: {"drift.json": worlds.drift(**{"device-001": "drift"})}}
+    assert said(replace(read, runs=(*read.runs, older), results=found))[0][0] == "ok"
 
 
 WORLDS: list[Callable[[], Read]] = [

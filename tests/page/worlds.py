@@ -22,7 +22,7 @@ SOURCES = tuple(
         ("ledger: rollouts", "rollouts, release"),
         ("ledger: deployments", "releases of devices"),
         ("facts", "health of devices"),
-        ("reports", "model quality"),
+        ("reports", "model quality, drift of data"),
         ("alarms", "alarms"),
         ("signatures", "who signed"),
         ("registry", "who approved"),
@@ -39,6 +39,14 @@ SPECS = (
         900,
         schedule="cron(0 5 * * ? *)",
         alarms=Alarms(missing_after_h=26),
+    ),
+    Workflow(
+        "drift_report",
+        "Compares what devices read with the training.",
+        "mlops@example.com",
+        "run.py",
+        900,
+        schedule="cron(30 5 * * ? *)",
     ),
     Workflow("monthly_report", "Reports to a customer.", "mlops@example.com", "run.py", 900, schedule="rate(30 days)"),
 )
@@ -134,6 +142,18 @@ def results(number: int, name: str) -> dict[str, Any]:
     }
 
 
+def drift(**devices: str) -> dict[str, Any]:
+    """What drift_report wrote: device → verdict."""
+
+    def one(verdict: str) -> dict[str, Any]:
+        drifted = ["f4", "f7"] if verdict == "drift" else []
+        changes = {"drifted": drifted, "small_changes": ["f2"] if verdict == "warn" else [], "constant": []}
+        return {"verdict": verdict, **changes, "missing": []}
+
+    found = {name: {"verdict": each, "drift": one(each), "missing_reported": {}} for name, each in devices.items()}
+    return {"verdict": "none", "fleet": one("none"), "devices": found}
+
+
 def facts(device: str, name: str, minutes_ago: float = 4, **other: Any) -> dict[str, Any]:
     told = release(name)
     said = {
@@ -174,6 +194,7 @@ def healthy(devices: int = 6, env: str = "staging") -> Read:
     fleet = waves(devices)
     days = range(14)
     runs_of = [run(14 - day, 24 * day + 3) for day in days]
+    compared = run(50, 2.5, workflow="drift_report")
     return Read(
         env=env,
         created_at=runs.timestamp(NOW),
@@ -181,7 +202,7 @@ def healthy(devices: int = 6, env: str = "staging") -> Read:
         sources=SOURCES,
         waves=fleet,
         specs=SPECS,
-        runs=tuple(runs_of),
+        runs=(compared, *runs_of),
         rollouts=(
             rollout("v2", dict.fromkeys(fleet, "committed"), 28),
             rollout("v1", dict.fromkeys(fleet, "committed"), 400),
@@ -190,7 +211,10 @@ def healthy(devices: int = 6, env: str = "staging") -> Read:
             deployment(device, name, hours) for device in fleet for name, hours in (("v2", 28), ("v1", 400))
         ),
         facts={device: facts(device, "v2", 1 + n % 9) for n, device in enumerate(fleet)},
-        results={each["run_id"]: results(n, "v2" if n < 2 else "v1") for n, each in enumerate(runs_of)},
+        results={
+            compared["run_id"]: {"drift.json": drift(**dict.fromkeys(fleet, "none"))},
+            **{each["run_id"]: results(n, "v2" if n < 2 else "v1") for n, each in enumerate(runs_of)},
+        },
         signed_by=("staging-1",),
         promotions={digest("model v2"): "ada@example.com"},
         deployment=deployed(),
@@ -224,8 +248,10 @@ def troubled(devices: int = 6) -> Read:
         told[name] = facts(name, "v1" if int(name[-3:]) % 2 else "v2", 200)
     alarm = {"name": "twinops-staging-dead-letters", "reason": "2 messages, 0 expected", "since": at(5)}
     changed = {"action": "update", "kind": "rule", "name": "twinops-staging-tick", "fields": ["schedule", "state"]}
+    found = {**dict.fromkeys(read.waves, "none"), names[2]: "drift", names[3]: "warn"}
     return replace(
         read,
+        results={**read.results, read.runs[0]["run_id"]: {"drift.json": drift(**found)}},
         rollouts=(blocked, *read.rollouts),
         runs=(waiting, failed, *read.runs),
         facts=told,
@@ -275,7 +301,11 @@ def hostile() -> Read:
         promotions={digest("model v2"): HOSTILE},
         deployment=deployed(by=HOSTILE, message=HOSTILE, state="failed", pipeline="javascript:alert(1)"),
         plan={"at": at(6), "cloud": [{"action": "update", "kind": HOSTILE, "name": HOSTILE, "fields": [HOSTILE]}]},
-        results={**read.results, read.runs[0]["run_id"]: {**results(1, HOSTILE)}},
+        results={
+            **read.results,
+            read.runs[0]["run_id"]: {"drift.json": drift(**{HOSTILE: "drift"})},
+            read.runs[1]["run_id"]: results(1, HOSTILE),
+        },
     )
 
 

@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from .. import runs as states
 from ..errors import TwinopsError
 from ..names import Names
-from ..overview import quality
+from ..overview import findings, quality
 from ..overview.model import Read, Source
 from . import registry
 from .ledger import Ledger
@@ -27,14 +27,17 @@ RUNS_READ = 400
 ROLLOUTS_READ = 50
 DEPLOYMENTS_READ = 20_000
 """A device has a handful for each rollout."""
-RESULTS_READ = 30
-"""Newest runs of a workflow that judges whose results are read."""
-LARGEST_FILE_BYTES = 1 << 20
+LARGEST_FACTS_BYTES = 1 << 20
+LARGEST_RESULT_BYTES = 1 << 25
+"""Drift of 128 columns on 1,000 devices is told in less."""
 PARALLEL_CALLS = 16
 FACTS = "facts/"
 CHAMPION_ACTIONS = ("promote", "roll back")
-JUDGES: Mapping[str, tuple[str, ...]] = {quality.EVALUATION: (quality.METRICS, quality.VERSIONS)}
-"""Workflow → files of its results that the page shows."""
+JUDGES: Mapping[str, tuple[int, tuple[str, ...]]] = {
+    quality.EVALUATION: (30, (quality.METRICS, quality.VERSIONS)),
+    findings.REPORT: (1, (findings.RESULT,)),
+}
+"""Workflow → of how many of its newest runs the page shows results, and which files."""
 
 FAILED, ABSENT, FINE = "failed", "absent", "ok"
 _NOT_THERE = ("ResourceNotFoundException", "NoSuchBucket", "NoSuchKey", "404")
@@ -99,7 +102,9 @@ def read(
             list,
         ),
         "facts": Question("facts", "health of devices", lambda: _facts(client, env, waves), dict),
-        "results": Question("reports", "model quality", lambda: _results(client("s3"), of_runs, runs), dict),
+        "results": Question(
+            "reports", "model quality, drift of data", lambda: _results(client("s3"), of_runs, runs), dict
+        ),
         "alarms": Question("alarms", "alarms", lambda: _alarms(client("cloudwatch"), Names(env)), list),
         "signed_by": Question("signatures", "who signed", lambda: _signers(client, env), list),
         "promotions": Question("registry", "who approved", lambda: _promotions(client, env), dict),
@@ -157,7 +162,7 @@ def _facts_of(s3: Any, bucket: str, device: str) -> dict[str, Any] | None:
             return None
         raise
     try:
-        content = _parsed(answer, f"{FACTS}{device}/latest.json")
+        content = _parsed(answer, f"{FACTS}{device}/latest.json", LARGEST_FACTS_BYTES)
     except TwinopsError as error:
         content = {"problems": [str(error)]}
     return {**content, "heard_at": states.timestamp(answer["LastModified"])}
@@ -171,9 +176,9 @@ def _results(s3: Any, of_runs: Source, runs: Iterable[Mapping[str, Any]]) -> dic
     if of_runs.state == FAILED:
         raise TwinopsError("the runs are not known")
     wanted: list[tuple[str, str, str, str]] = []
-    for workflow, files in JUDGES.items():
+    for workflow, (newest, files) in JUDGES.items():
         done = [run for run in runs if run["workflow"] == workflow and run["state"] == states.SUCCEEDED]
-        for run in [run for run in done if run.get("report_key")][:RESULTS_READ]:
+        for run in [run for run in done if run.get("report_key")][:newest]:
             folder = run["report_key"].rpartition("/")[0]
             wanted += [(run["run_id"], file, run["report_bucket"], f"{folder}/{file}") for file in files]
     with ThreadPoolExecutor(PARALLEL_CALLS) as pool:
@@ -193,17 +198,17 @@ def _json(s3: Any, bucket: str, key: str) -> dict[str, Any] | None:
         if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
             return None
         raise
-    return _parsed(answer, f"s3://{bucket}/{key}")
+    return _parsed(answer, f"s3://{bucket}/{key}", LARGEST_RESULT_BYTES)
 
 
-def _parsed(answer: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _parsed(answer: Mapping[str, Any], where: str, most_bytes: int) -> dict[str, Any]:
     """What S3 answered, as a JSON object.
 
     :raises TwinopsError: it is none, or is larger than anybody would write
     """
-    body = answer["Body"].read(LARGEST_FILE_BYTES + 1)
-    if len(body) > LARGEST_FILE_BYTES:
-        raise TwinopsError(f"{where}: expected at most {LARGEST_FILE_BYTES} bytes")
+    body = answer["Body"].read(most_bytes + 1)
+    if len(body) > most_bytes:
+        raise TwinopsError(f"{where}: expected at most {most_bytes} bytes")
     try:
         content = json.loads(body)
     except ValueError as error:

@@ -171,7 +171,7 @@ def _of_alarms(alarms: Sequence[Alarm], workflows: Sequence[Workflow]) -> Iterat
 
 def _of_drift(drift: Sequence[Finding]) -> Iterator[Item]:
     for kind, text in (("cloud", "The cloud differs from git"), ("data", "The data of devices have drifted")):
-        found = [finding for finding in drift if finding.kind == kind]
+        found = [finding for finding in drift if finding.kind == kind and finding.tone != NONE]
         if found:
             tone = min((finding.tone for finding in found), key=lambda tone: RANK[tone])
             yield Item(tone, text, "; ".join(finding.what for finding in found[:3]), "drift")
