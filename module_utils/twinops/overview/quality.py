@@ -39,5 +39,5 @@ def _point(run: Mapping[str, Any], files: Mapping[str, Any]) -> Quality:
 def _in_use(evaluation: Mapping[str, Any]) -> str:
     """The version that most devices ran, the newest of several: the one that the metrics are about."""
     versions = list(evaluation.get("versions") or ())[::-1]
-    in_use = max(versions, key=lambda version: len(version.get("running_on") or ()), default={})
+    in_use: Mapping[str, Any] = max(versions, key=lambda version: len(version.get("running_on") or ()), default={})
     return str(in_use.get("release", ""))
