@@ -22,7 +22,7 @@ JOB := PYTHONPATH=module_utils:. python -m pipeline
 NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: page drift propose tag note lint-python lint-ansible lint-pipeline secrets setup-pipeline test-faults test-systemd faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-mlops oracle drift-power lock
+.PHONY: page drift propose tag note lint-python lint-ansible lint-pipeline secrets setup-pipeline test-faults test-systemd faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-inference bench-mlops oracle drift-power lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -151,6 +151,9 @@ oracle: ## ask evidently again what the toolbox's statistics are compared with (
 drift-power: setup-dev ## how often toolbox.drift alarms falsely, and what it finds: 300 random halves each, plots in docs/images
 	@PYTHONPATH=workflows:module_utils python -m tests.bench.drift_power $(BENCH)
 	@PYTHONPATH=workflows:module_utils python -m tests.bench.drift_example
+
+bench-inference: setup-dev ## the service of a device beside a bare onnxruntime loop, and an outage of S3 (docs/bench.md); five minutes
+	@PYTHONPATH=module_utils python -m tests.bench.inference $(BENCH)
 
 bench-rollout: setup-dev ## a model of 50 MB onto BENCH="--devices 50" devices, beside the usual playbook (docs/bench.md); ten minutes
 	@PYTHONPATH=module_utils python -m tests.bench.rollout $(BENCH)
