@@ -64,10 +64,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, a sentence, and what belongs to it."""
+    """A heading, a sentence, and what belongs to it: points of a list, lines of a log as they are, plots, tables."""
 
     title: str
     text: str = ""
+    points: Sequence[str] = ()
+    lines: Sequence[str] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
 

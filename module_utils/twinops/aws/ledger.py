@@ -337,6 +337,30 @@ class Ledger:
             values={f":{name}": value for name, value in item.items()},
         )
 
+    def record_triage(self, device: str, run_id: str, *, at: str, state: str, findings: str, report_key: str) -> None:
+        """Write what a run of ``staging_triage`` found out about a device; the same run writes the same item again.
+
+        ``findings`` is JSON text: a list of objects with ``kind``, ``subject``, ``severity`` and ``title``.
+        """
+        said = {"device": device, "run_id": run_id, "state": state, "findings": findings, "report_key": report_key}
+        item = {**said, "kind": "triage", "at": at}
+        self._table.update(
+            (f"triage#{device}", f"{at}#{run_id}"),
+            "SET " + ", ".join(f"#{name} = :{name}" for name in item),
+            names={f"#{name}": name for name in item},
+            values={f":{name}": value for name, value in item.items()},
+        )
+
+    def triages(self, device: str, *, limit: int = 20) -> list[dict[str, Any]]:
+        """What was found out about a device, the newest first."""
+        items = self._table.query(
+            KeyConditionExpression="pk = :pk",
+            ExpressionAttributeValues={":pk": f"triage#{device}"},
+            ScanIndexForward=False,
+            Limit=limit,
+        )
+        return list(itertools.islice(items, limit))
+
     def deployments(self, device: str) -> list[Deployment]:
         """Everything recorded about a device, oldest first."""
         items = self._table.query(

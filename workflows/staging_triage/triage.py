@@ -1,0 +1,126 @@
+"""Which device has what, compared with which others. No I/O: what devices reported in, a :class:`Triage` each out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from toolbox.fleet import Facts, Finding, Heard, diagnosis
+
+FEWEST_PEERS = 2
+OWN_PAST = timedelta(hours=1)
+"""How old what a device said must be to be compared with, where there are no other devices: younger may be as wrong."""
+
+
+@dataclass(frozen=True)
+class Triage:
+    """What was found out about a device."""
+
+    device: str
+    heard: Heard
+    is_silent: bool
+    findings: tuple[Finding, ...]
+    references: tuple[Facts, ...]
+    """What it was compared with."""
+    compared_with: str
+    """The same in words."""
+
+    @property
+    def state(self) -> str:
+        """``ok``, ``watch`` or ``act``."""
+        return self.findings[0].severity if self.findings else "ok"
+
+
+def peers(device: str, heard: Mapping[str, Heard], now: datetime) -> list[str]:
+    """The other devices whose services work, so that what they say is what is usual."""
+    return [
+        name
+        for name, one in sorted(heard.items())
+        if name != device and not one.is_silent(now) and diagnosis.is_sound(one.facts)
+    ]
+
+
+def examine(
+    device: str,
+    heard: Mapping[str, Heard],
+    now: datetime,
+    *,
+    digests: frozenset[str],
+    history: Sequence[Heard] = (),
+) -> Triage:
+    """What is wrong with ``device``, of all that was ``heard``; ``history`` is its own, oldest first.
+
+    It is compared with the other devices; where there are too few of them, with what it said itself earlier.
+    """
+    others = peers(device, heard, now)
+    references = [heard[name].facts for name in others]
+    compared_with = f"{len(others)} other devices" if len(others) > 1 else "nothing: there are no other devices"
+    if len(others) < FEWEST_PEERS:
+        past = [one.facts for one in history if now - one.at >= OWN_PAST and diagnosis.is_sound(one.facts)]
+        references = past or references
+        compared_with = f"its own reports of {len(past)} hours" if past else compared_with
+    found = diagnosis.diagnose(heard[device], now, references, digests=digests)
+    dated = [_with_begin(finding, history, references) for finding in found]
+    silent = heard[device].is_silent(now)
+    return Triage(device, heard[device], silent, tuple(dated), tuple(references), compared_with)
+
+
+def _with_begin(finding: Finding, history: Sequence[Heard], references: Sequence[Facts]) -> Finding:
+    """The finding, and since when the device reports what shows it."""
+    if finding.kind not in diagnosis.OF_SENSORS:
+        return finding
+    first: Heard | None = None
+    for one in reversed(history):
+        same = diagnosis.diagnose(one, one.at, references)
+        if not any((other.kind, other.subject) == (finding.kind, finding.subject) for other in same):
+            break
+        first = one
+    if first is None:
+        return finding
+    began = f"its reports show it since {first.at:%d %B %H:%M} UTC"
+    return replace(finding, evidence=(*finding.evidence, began))
+
+
+def never_heard(device: str, now: datetime) -> Triage:
+    """Of a device that a rollout knows, and that has not reported within a month."""
+    finding = Finding(
+        diagnosis.SILENT,
+        diagnosis.ACT,
+        "It has never reported, or not for a month",
+        ("the last rollout knows it",),
+        "Enrol it (`ansible-playbook playbooks/edge.yml -l <device>`), or look at its network.",
+    )
+    return Triage(device, Heard({}, now), True, (finding,), (), "nothing")
+
+
+def known_devices(rollouts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The devices of the newest rollout."""
+    return sorted(json.loads(rollouts[0]["devices"])) if rollouts else []
+
+
+def allowed_digests(rollouts: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Digests of the releases that a device may run: of the last completed rollout, and of one at work.
+
+    ``rollouts``: newest first, as the ledger has them.
+    """
+    completed = [one["release_digest"] for one in rollouts if one["state"] == "completed"][:1]
+    return frozenset([*completed, *(one["release_digest"] for one in rollouts if one["state"] == "running")])
+
+
+def as_items(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    """Findings as the ledger and ``findings.json`` have them."""
+    return [
+        {"kind": one.kind, "subject": one.subject, "severity": one.severity, "title": one.title} for one in findings
+    ]
+
+
+def numbers(triages: Sequence[Triage]) -> dict[str, float]:
+    """The numbers for CloudWatch: how many devices were looked at, need something, and are silent."""
+    return {
+        "DevicesExamined": float(len(triages)),
+        "DevicesWithFindings": float(sum(bool(one.findings) for one in triages)),
+        "DevicesSilent": float(sum(one.is_silent for one in triages)),
+    }
