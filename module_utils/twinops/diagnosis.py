@@ -329,7 +329,7 @@ def _stuck(facts: Facts, references: Sequence[Facts]) -> Iterator[Finding]:
             ACT,
             f"{name} is stuck{shown}",
             (
-                f"unchanged for {unchanged:,.0f} records, since {_text(feature, 'changed_at')[:19] or 'its start'}",
+                f"unchanged for {unchanged:,.0f} records, since {_since(feature)}",
                 f"elsewhere its most common value makes up {usual:.0%} of the readings",
             ),
             f"Look at the sensor of {name}: replace it, or restart its gateway. Decisions since then rest on a value "
@@ -506,6 +506,11 @@ def _shown(value: float) -> str:
 def _shown_quantiles(quantiles: Sequence[float]) -> str:
     """Those of 5, 50 and 95 %."""
     return ", ".join(_shown(quantiles[at]) for at in (0, len(quantiles) // 2, -1))
+
+
+def _since(feature: Facts) -> str:
+    at = _time(feature.get("changed_at"))
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at else "its start"
 
 
 def _signed(seconds: float) -> str:

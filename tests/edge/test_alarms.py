@@ -42,6 +42,12 @@ def test_a_device_that_is_well_raises_none_and_learns_what_is_usual() -> None:
     json.dumps(memory)
 
 
+def test_a_service_that_has_just_started_does_not_know_what_is_usual() -> None:
+    young = at("08:00:00")
+    young["readings"]["records"] = 100
+    assert "usual" not in alarms.examine(young, {})[1]
+
+
 def test_an_alarm_is_raised_once_and_again_when_it_comes_back() -> None:
     memory: dict[str, Any] = {}
     raised = []

@@ -151,11 +151,7 @@ def _tried(tried: Sequence[Routine], why_not: str) -> Section | None:
         return None
     points = [f"{routine.question} {routine.answer}" for routine in tried]
     points += [f"Not tried: {why_not}"] if why_not else []
-    tables = [
-        Table(("Record", "Decided on the device", "Decided here"), routine.rows[:MOST_ROWS], routine.question)
-        for routine in tried
-        if routine.rows
-    ]
+    tables = [Table(routine.columns, routine.rows[:MOST_ROWS], routine.question) for routine in tried if routine.rows]
     return Section("What was tried", "On the twin, with the release as it was published.", points=points, tables=tables)
 
 
@@ -217,15 +213,14 @@ def _plot(
     figure, (axis,) = report.plot(height=0.8 + 0.3 * len(shown))
     axis.axvspan(0, 1, color="#e7f4ec", zorder=0)
     for row, (_, (low, middle, high)) in enumerate(reversed(shown)):
-        is_off = high < PLOT_FROM or low > PLOT_TO
         at = [min(max(value, PLOT_FROM), PLOT_TO) for value in (low, high)]
         colour = COLOURS[0] if -0.5 <= middle <= 1.5 else "#a11d1d"
         axis.plot(at, [row, row], color=colour, linewidth=5, alpha=0.4, solid_capstyle="round")
         if PLOT_FROM <= middle <= PLOT_TO:
             axis.plot([middle], [row], "o", color=colour, markersize=7)
-        if is_off or not PLOT_FROM <= middle <= PLOT_TO:
-            side = PLOT_TO if middle > 1 else PLOT_FROM
-            axis.plot([side], [row], ">" if middle > 1 else "<", color=colour, markersize=9, clip_on=False)
+        for side, mark, is_beyond in ((PLOT_FROM, "<", low < PLOT_FROM), (PLOT_TO, ">", high > PLOT_TO)):
+            if is_beyond:
+                axis.plot([side], [row], mark, color=colour, markersize=9, clip_on=False)
     axis.set(xlim=(PLOT_FROM, PLOT_TO), ylim=(-0.6, len(shown) - 0.4), yticks=range(len(shown)))
     axis.set_yticklabels([name for name, _ in reversed(shown)])
     axis.set_xticks([0, 1], ["usual 5 %", "usual 95 %"])
@@ -237,7 +232,7 @@ def _plot(
             f"Readings of {len(shown)} features beside what is usual; far from it: {', '.join(off) or 'none'}.",
         ),
         "The bar is where 90 % of the readings lie, the dot their median; the green field is where they usually lie. "
-        "An arrow means: far outside.",
+        "An arrow means: further than is shown.",
     )
 
 
@@ -303,12 +298,19 @@ def _overview(found: Sequence[Triage], now: datetime) -> Section:
             _text(one.heard.facts, "release") or "–",
             _text(_part(one.heard.facts, "health"), "status") or "does not answer",
             f"{(now - one.heard.at).total_seconds() / 60:,.0f} min ago",
-            "; ".join(finding.title for finding in one.findings)[:120] or "–",
+            _first_of(one),
         )
         for one in sorted(found, key=lambda one: (("act", "watch", "ok").index(one.state), one.device))
     ]
     columns = ("Device", "State", "Release", "Service", "Reported", "Findings")
     return Section("Every device", tables=[Table(columns, rows, "The worst first.", text_columns=(1, 2, 3, 5))])
+
+
+def _first_of(one: Triage) -> str:
+    if not one.findings:
+        return "–"
+    more = f", and {len(one.findings) - 1} more" if len(one.findings) > 1 else ""
+    return f"{one.findings[0].title}{more}"
 
 
 # ---- what strangers wrote

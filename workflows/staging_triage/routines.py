@@ -31,7 +31,8 @@ class Routine:
     answer: str
     is_fine: bool
     rows: Sequence[Sequence[str]] = ()
-    """Record, what the device decided, what was decided here; of those that differ."""
+    """Of the records that differ."""
+    columns: Sequence[str] = ("Record", "Decided on the device", "Decided here")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def golden(model: Model, release: Release) -> Routine:
     if same == len(expected):
         return Routine(question, f"Yes, all {same}. What is wrong is on the device, not in the release.", True)
     rows = [(f"golden {at}", str(expected[at]), str(decided[at])) for at in np.flatnonzero(decided != expected)]
-    return Routine(question, f"No: {same} of {len(expected)}. Do not roll this release out.", False, rows)
+    answer = f"No: {same} of {len(expected)}. Do not roll this release out."
+    return Routine(question, answer, False, rows, columns=("Record", "Expected", "Decided here"))
 
 
 def replay(model: Model, release: Release, last: Recent) -> Routine:
@@ -122,10 +124,12 @@ def converted(model: Model, last: Recent, finding: Finding) -> Routine:
     differs = np.flatnonzero(decided != last.labels)
     answer = (
         f"{len(differs)} of the last {len(last.labels)} decisions would have been others; "
-        f"{int((decided != 0).sum())} alarms instead of {int((last.labels != 0).sum())}."
+        f"alarms: {int((decided != 0).sum())} instead of {int((last.labels != 0).sum())}."
     )
     rows = [(last.ids[at], str(last.labels[at]), str(decided[at])) for at in differs]
-    return Routine(question, answer, not len(differs), rows)
+    return Routine(
+        question, answer, not len(differs), rows, columns=("Record", "Decided on the device", "In the right unit")
+    )
 
 
 def _decide(model: Model, features: NDArray[np.float32]) -> NDArray[Any]:

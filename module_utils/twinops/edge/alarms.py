@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ..diagnosis import ALARMS, OF_SENSORS, Finding, Heard, diagnose
+from ..diagnosis import ALARMS, FEWEST_READINGS, OF_SENSORS, Finding, Heard, diagnose
 
 SOURCE, DETAIL_TYPE = "twinops.device", "Device alarm"
 RAISED_AGAIN_AFTER = USUAL_FOR = timedelta(days=1)
@@ -45,7 +45,9 @@ def _usual(
     usual_at = _time(memory.get("usual_at"))
     is_sound = not any(finding.kind in (*OF_SENSORS, ALARMS) for finding in found)
     readings = facts.get("readings")
-    if is_sound and isinstance(readings, Mapping) and (usual_at is None or now - usual_at >= USUAL_FOR):
+    # A service that has just started has seen too few records to tell what is usual.
+    is_due = usual_at is None or now - usual_at >= USUAL_FOR
+    if isinstance(readings, Mapping) and readings.get("records", 0) >= FEWEST_READINGS and is_sound and is_due:
         kept = {name: value for name, value in readings.items() if name != "recent"}
         return {"usual": {"readings": kept}, "usual_at": now.isoformat()}
     return {name: memory[name] for name in ("usual", "usual_at") if name in memory}
