@@ -40,6 +40,8 @@ DISK_WATCH, DISK_ACT = 0.10, 0.03
 MEMORY_WATCH = 0.05
 UPLOAD_OVERDUE_S = 900
 
+ENOUGH_TO_OUTVOTE = 3
+"""Of so many to compare with, one that is broken as well is outvoted; of fewer, the most similar one counts."""
 FEWEST_READINGS = 200
 STUCK_CHANCE = 1e-6
 MISSING_SHARE, MISSING_MANY, MISSING_FEWEST = 0.01, 0.5, 10
@@ -141,6 +143,12 @@ def _silent(heard: Heard, now: datetime) -> Iterator[Finding]:
 
 
 def _service(facts: Facts) -> Iterator[Finding]:
+    if _time(facts.get("reported_at")) is None:
+        yield Finding(
+            SERVICE, ACT, "What it reports cannot be read", ("expected JSON with the time of the report",),
+            "Log in and try `twinops-edge facts`; enrol it again (`ansible-playbook playbooks/edge.yml -l <device>`).",
+        )  # fmt: skip
+        return
     if facts.get("release") is None:
         return
     health = facts.get("health")
@@ -345,6 +353,8 @@ def _moved(facts: Facts, references: Sequence[Facts]) -> Iterator[Finding]:
         windows = [window for one in _of(references, name) if (window := _quantiles(one))]
         if name in stuck or not now or not windows:
             continue
+        if len(windows) < ENOUGH_TO_OUTVOTE:
+            windows = [min(windows, key=lambda window: _surely_elsewhere(now, window))]
         usual = tuple(median(window[at] for window in windows) for at in range(len(QUANTILES)))
         width = usual[-1] - usual[0]
         has_moved = median(_surely_elsewhere(now, window) for window in windows) >= MOVED_SHARE
@@ -410,7 +420,8 @@ def _alarms(facts: Facts, references: Sequence[Facts]) -> Iterator[Finding]:
     ]
     if records < FEWEST_READINGS or not shares:
         return
-    usual, share = median(shares), alarms / records
+    share = alarms / records
+    usual = median(shares) if len(shares) >= ENOUGH_TO_OUTVOTE else min(shares, key=lambda one: abs(one - share))
     deviation = math.sqrt(max(usual, 1 / records) * (1 - usual) / records)
     many, few = share > ALARMS_FACTOR * usual, share < usual / ALARMS_FACTOR
     if (many or few) and abs(share - usual) > ALARMS_DEVIATIONS * deviation:
@@ -442,9 +453,9 @@ def _of(references: Iterable[Facts], name: str) -> list[Facts]:
 
 
 def _usual(references: Iterable[Facts], name: str, number: Any) -> float | None:
-    """The median of a number of a feature: one device that is broken as well does not change what is usual."""
+    """A number of a feature that is high where the feature is unusual, as it is elsewhere."""
     values = [value for one in _of(references, name) if (value := number(one)) is not None]
-    return median(values) if values else None
+    return (median(values) if len(values) >= ENOUGH_TO_OUTVOTE else max(values)) if values else None
 
 
 def _missing_share(feature: Facts) -> float:

@@ -30,7 +30,7 @@ def at(time: str) -> datetime:
 
 def dated(time: Any) -> Any:
     """A time of the day in a case as facts have it; what is no time stays as it is."""
-    return f"{DAY}{time}.000000Z" if isinstance(time, str) and time.count(":") == 2 else time
+    return f"{DAY}{time}.000000Z" if isinstance(time, str) and len(time) == len("12:00:00") else time
 
 
 def feature(usual: tuple[float, ...], said: Mapping[str, Any], nudge: float) -> dict[str, Any]:
@@ -83,7 +83,8 @@ def others(case: Mapping[str, Any]) -> list[dict[str, Any]]:
     if case.get("alone"):
         return []
     well = case.get("others", {})
-    return [facts({}, well), facts({}, case.get("broken_other", well), nudge=0.02), facts({}, well, nudge=-0.02)]
+    said = [facts({}, well), facts({}, case.get("broken_other", well), nudge=0.02), facts({}, well, nudge=-0.02)]
+    return said[: case.get("others_count", 3)]
 
 
 def assert_finds(case: Mapping[str, Any], found: list[diagnosis.Finding]) -> None:
