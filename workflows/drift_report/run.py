@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from twinops.errors import TwinopsError
 
 GROUPS_FILE = Path(__file__).with_name("feature_groups.yml")
 SUMMARY = "drift_summary"
+DOWNLOADS_AT_ONCE = 16
 
 
 def main() -> int:
@@ -72,8 +74,7 @@ def report_drift(run: Context) -> int:
 def compare(run: Context, reference: pa.Table, *, since: datetime, until: datetime) -> tuple[FleetDrift, pd.DataFrame]:
     """What was found, and the readings that it was found in."""
     s3, bucket, features = run.client("s3"), run.twin["data_bucket"], reference.column_names
-    decisions = data.decisions(s3, bucket, since=since)
-    decisions = decisions[decisions["recorded_at"] <= until]
+    decisions = data.decisions(s3, bucket, since=since, until=until)
     records = decisions["record_id"]
     within = ("record_id", str(records.min()), str(records.max())) if len(records) else ("record_id", "", "")
     columns = ["device", "record_id", "since", *features]
@@ -96,14 +97,22 @@ def reported_gaps(
     :raises DataError: the bucket cannot be read
     """
     try:
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="facts/")
-        keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
-        latest = [key for key in keys if key.endswith("/latest.json")]
-        facts = {key.split("/")[1]: s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in latest}
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="facts/", Delimiter="/")
+        folders = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
+        with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+            facts = dict(zip(folders, pool.map(lambda folder: _latest(s3, bucket, folder), folders), strict=True))
     except (BotoCoreError, ClientError) as error:
         raise data.DataError(f"s3://{bucket}/facts/: expected to read what devices report: {error}") from error
-    counted = {device: _gaps(body, features, since) for device, body in facts.items()}
+    counted = {folder.split("/")[1]: _gaps(body, features, since) for folder, body in facts.items()}
     return {device: gaps for device, gaps in counted.items() if gaps}
+
+
+def _latest(s3: Any, bucket: str, folder: str) -> bytes:
+    """What a device reported last; empty where only its history is left."""
+    try:
+        return bytes(s3.get_object(Bucket=bucket, Key=f"{folder}latest.json")["Body"].read())
+    except s3.exceptions.NoSuchKey:
+        return b""
 
 
 def _gaps(body: bytes, features: list[str], since: datetime) -> dict[str, tuple[int, int]]:

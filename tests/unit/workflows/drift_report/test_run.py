@@ -1,0 +1,175 @@
+"""The script as a run starts it, on real S3: registry, training data, decisions, readings, facts, and what is kept."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import uuid
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toolbox.registry import Registry, Version
+from twinops import release
+from twinops.aws.clients import client
+
+from sandbox.plant import field_records
+from sandbox.plant_tables import FEATURES
+
+CLONE = Path(__file__).parents[4]
+WORKFLOW = CLONE / "workflows/drift_report"
+NOW = datetime.now(timezone.utc)
+RECORDS = 1200
+DEVICES = ("device-001", "device-002")
+MODEL = "shuttle-anomaly"
+
+
+def text(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+@pytest.fixture
+def bucket(endpoint: str) -> str:
+    name = f"data-{uuid.uuid4().hex[:8]}"
+    client("s3").create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    return name
+
+
+def put(bucket: str, key: str, body: bytes) -> None:
+    client("s3").put_object(Bucket=bucket, Key=key, Body=body)
+
+
+def promote(bucket: str, **changed: str) -> None:
+    """A champion whose training data is what training says it was."""
+    from river.datasets import Shuttle
+
+    data = {
+        "source": "river.datasets.Shuttle",
+        "sha256": hashlib.sha256(Path(Shuttle().path).read_bytes()).hexdigest(),
+        "split": "row % 5: (0, 1) fitted, (2,) held out, (3, 4) field (never trained on)",
+        **changed,
+    }
+    training = release.as_json_bytes({"data": data, "features": list(FEATURES), "rows": {"fitted": 19640}})
+    digest = hashlib.sha256(training).hexdigest()
+    put(bucket, f"tuf/targets/{release.stored_path(release.file_target('sandbox', digest), digest)}", training)
+    version = Version("v2", "s" * 64, hashlib.sha256(release.as_json_bytes(data)).hexdigest(), "g" * 40, digest)
+    registry = Registry(client("s3"), bucket, MODEL, clock=lambda: NOW - timedelta(hours=2))
+    registry.register(version, approver="Ada", reason="test")
+    registry.promote("v2", approver="Ada", reason="test")
+
+
+def decide(bucket: str, device: str) -> None:
+    """Decisions on the first records of the field, 50 a second, half an hour ago."""
+    lines = []
+    for number, record in zip(range(RECORDS), field_records()):
+        at = text(NOW - timedelta(minutes=30) + timedelta(seconds=number / 50))
+        decision = {"device": device, "seq": number, "record_id": record.record_id, "recorded_at": at}
+        lines.append({**decision, "release": "v2", "model_sha256": "s", "label": 0, "score": 0.1})
+    body = gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode())
+    day = lines[0]["recorded_at"][:10]
+    put(bucket, f"decisions/device={device}/{day}/0-{RECORDS - 1}.jsonl.gz", body)
+
+
+def historian(bucket: str) -> None:
+    """``readings`` as a file in S3: those of every device, and those of device-002, whose f1 is in another unit."""
+    lines = [f"device,record_id,since,{','.join(FEATURES)}"]
+    since = text(NOW - timedelta(hours=1))
+    for _, record in zip(range(RECORDS), field_records()):
+        values = list(map(float, record.features))
+        lines.append(f"*,{record.record_id},,{','.join(map(str, values))}")
+        broken = [values[0] * 1.8 + 32, *values[1:]]
+        lines.append(f"device-002,{record.record_id},{since},{','.join(map(str, broken))}")
+    put(bucket, "plant/readings.csv.gz", gzip.compress("\n".join(lines).encode()))
+
+
+def reports(bucket: str, device: str, missing: int) -> None:
+    """Facts of a device: how many of its last thousand readings of f3 are missing."""
+    features = {
+        name: {"count": 1000 - missing * (name == "f3"), "missing": missing * (name == "f3")} for name in FEATURES
+    }
+    facts = {"readings": {"until": text(NOW), "features": features}}
+    put(bucket, f"facts/{device}/latest.json", json.dumps(facts).encode())
+    put(bucket, f"facts/{device}/history/2026-01-01/00.json", b"not looked at")
+
+
+def run(bucket: str, output: Path) -> subprocess.CompletedProcess[str]:
+    output.mkdir(exist_ok=True)
+    told = {
+        "run_id": "0" * 24,
+        "git_sha": "a" * 40,
+        "started_at": text(NOW),
+        "parameters": {"lookback_h": 1, "model": MODEL, "summary_source": "", "trend_days": 30},
+        "twin": {
+            "env": "sandbox",
+            "data_bucket": bucket,
+            "models_bucket": bucket,
+            "data_sources": {"plant": {"type": "s3", "bucket": bucket, "prefix": "plant/"}},
+        },
+    }
+    (output / "run.json").write_text(json.dumps(told))
+    paths = f"{CLONE / 'workflows'}{os.pathsep}{CLONE / 'module_utils'}"
+    environment = {"TWINOPS_RUN": str(output / "run.json"), "TWINOPS_OUTPUT": str(output), "PYTHONPATH": paths}
+    return subprocess.run(
+        [sys.executable, "run.py"],
+        cwd=WORKFLOW,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def objects(bucket: str, prefix: str) -> dict[str, bytes]:
+    listed = client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+    return {item["Key"]: client("s3").get_object(Bucket=bucket, Key=item["Key"])["Body"].read() for item in listed}
+
+
+def test_a_run_finds_the_device_and_a_rerun_leaves_the_same(bucket: str, tmp_path: Path) -> None:
+    promote(bucket)
+    historian(bucket)
+    for device in DEVICES:
+        decide(bucket, device)
+    reports(bucket, "device-001", missing=120)
+    done = run(bucket, tmp_path / "first")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads((tmp_path / "first/drift.json").read_text())
+    assert {name: one["verdict"] for name, one in found["devices"].items()} == {
+        "device-001": "warn",
+        "device-002": "drift",
+    }
+    assert found["devices"]["device-001"]["missing_reported"] == {"f3": 0.12}
+    assert found["devices"]["device-002"]["drift"]["drifted"] == ["f1"]
+    assert found["n_known"] == len(DEVICES) * RECORDS
+    mail = (tmp_path / "first/summary.txt").read_text()
+    assert mail.startswith("device-002 reads other data than the model was trained on\n")
+    assert "f3: 12.0% of the readings are missing, by its own count" in mail
+    assert json.loads((tmp_path / "first/metrics.json").read_text())["DriftingDevices.levels"] == 1
+    (version,) = objects(bucket, "datasets/")
+    assert found["field_data_version"] in version
+
+    kept = objects(bucket, "summaries/")
+    assert list(kept) == [f"summaries/drift_summary/day={NOW.date().isoformat()}/rows.parquet"]
+    assert run(bucket, tmp_path / "second").returncode == 0
+    assert objects(bucket, "summaries/") == kept
+    assert list(objects(bucket, "datasets/")) == [version]
+    for name in ("report.html", "summary.txt", "drift.json", "metrics.json"):
+        assert (tmp_path / "second" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+
+
+def test_before_the_first_rollout_there_is_nothing_to_compare_with(bucket: str, tmp_path: Path) -> None:
+    done = run(bucket, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/summary.txt").read_text().startswith("shuttle-anomaly has no champion yet\n")
+
+
+def test_training_data_that_is_another_than_the_registered_one_is_refused(bucket: str, tmp_path: Path) -> None:
+    promote(bucket, sha256="0" * 64)
+    done = run(bucket, tmp_path / "out")
+    assert done.returncode == 2
+    assert "expected the file with SHA-256 000000000000, got another" in done.stderr
