@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import tempfile
 from dataclasses import asdict, replace
@@ -28,6 +29,7 @@ from twinops import release
 from twinops.errors import TwinopsError
 
 CODE = Path(__file__).resolve().parents[2]
+TOKEN_FILE = "push-token"  # noqa: S105 - its name, not what is in it
 CANDIDATES = Path(__file__).with_name("candidates.yml")
 
 
@@ -198,22 +200,24 @@ def propose(run: Context, tree: Path, outcome: Outcome, base: str) -> Outcome:
     done = replace(outcome, branch=made.branch)
     if url:
         try:
-            return replace(done, proposed=proposal.push(tree, made, url, title=title, token=push_token(run, url)))
+            return replace(done, proposed=proposal.push(tree, made, url, title=title, token=push_token(url)))
         except ProposalError as error:
             print(f"retrain: {error}", file=sys.stderr)
     (run.output / "proposal.patch").write_text(made.patch, "utf-8")
     return replace(done, patch=made.patch)
 
 
-def push_token(run: Context, url: str) -> str:
-    """The token for a URL of the web, from Secrets Manager; a path or an SSH URL needs none."""
+def push_token(url: str) -> str:
+    """The token for a URL of the web, from a file that a person left on the twin; a path or an SSH URL needs none."""
     if not url.startswith("https://"):
         return ""
-    name = f"twinops-{run.twin['env']}-git-push"
+    file = Path(os.environ["TWINOPS_HOME"]) / TOKEN_FILE
     try:
-        return str(run.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
-    except (BotoCoreError, ClientError) as error:
-        raise ProposalError(f"secret {name}: expected the token for {url}: {error}") from error
+        if file.stat().st_mode & 0o077:
+            raise ProposalError(f"{file}: expected mode 0600, as nobody else may read it: chmod 600 {file}")
+        return file.read_text("utf-8").strip()
+    except OSError as error:
+        raise ProposalError(f"{file}: expected the token for {url}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ OPTIONS = {
     "script": {"type": "path", "required": True},
     "repository": {"type": "str", "required": True},
     "git_ref": {"type": "str", "default": "HEAD"},
+    "push_repository": {"type": "str", "default": ""},
     "subnet": {"type": "str", "default": ""},
     "data_sources": data_sources.LIST,
 }
@@ -80,6 +81,7 @@ def lifecycle_script(estate: Estate, options: Options) -> str:
         "MODELS_BUCKET": scope.names.bucket("models"),
         "REPOSITORY": options["repository"],
         "GIT_REF": options["git_ref"],
+        "PUSH_REPOSITORY": options["push_repository"],
         "DATA_SOURCES": json.dumps(sources, sort_keys=True),
     }
     assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes a notebook instance a twin: what the dispatcher rings for (bin/run-once), and the environment that runs need.
 #
-# The role puts `VAR='value'` lines before this file, which is then the OnStart lifecycle script. All are required:
+# The role puts `VAR='value'` lines before this file, which is then the OnStart lifecycle script. All but one are required:
 #   TWINOPS_ENV       sandbox | staging | production
 #   TWINOPS_REGION    AWS region
 #   LEDGER_TABLE      DynamoDB table of the ledger
@@ -11,6 +11,7 @@
 #   MODELS_BUCKET     where releases are published
 #   REPOSITORY        URL (or path) that git fetches commits from
 #   DATA_SOURCES      where else data is read, as a JSON object by name
+#   PUSH_REPOSITORY   URL that branches with proposals are pushed to; may be empty
 #   GIT_REF           commit or branch whose environment is built ahead of the first run
 #
 # AWS runs this as root at every start, allows five minutes, and keeps nothing but ~ec2-user/SageMaker. So everything
@@ -56,6 +57,7 @@ put twin.json 644 <<JSON
   "data_bucket": $(text "$DATA_BUCKET"),
   "models_bucket": $(text "$MODELS_BUCKET"),
   "repository": $(text "$REPOSITORY"),
+  "push_repository": $(text "${PUSH_REPOSITORY:-}"),
   "data_sources": $DATA_SOURCES
 }
 JSON

@@ -11,12 +11,13 @@ from twinops.resources import LifecycleConfig
 from tests.unit.desired.support import part
 
 
-def lifecycle_script(script: str) -> str:
+def lifecycle_script(script: str, **more: str) -> str:
     options = {
         "instances": [{"twin": "deployment"}],
         "script": "on_start.sh",
         "repository": "https://example.com/it's.git",
         "git_ref": "main",
+        **more,
     }
     (config,) = (each for each in part("twins", options, twin_script=script) if isinstance(each, LifecycleConfig))
     return config.on_start
@@ -27,6 +28,17 @@ def test_lifecycle_script_gets_its_values_as_the_shell_reads_them() -> None:
     said = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=True).stdout
     assert said == "https://example.com/it's.git twinops-staging-ledger"
     assert script.startswith("#!/bin/sh\n")
+
+
+def test_where_proposals_are_pushed_to_is_told_if_anywhere() -> None:
+    said = [
+        subprocess.run(["sh"], input=script, capture_output=True, text=True, check=True).stdout
+        for script in (
+            lifecycle_script('#!/bin/sh\nprintf %s "$PUSH_REPOSITORY"\n'),
+            lifecycle_script('#!/bin/sh\nprintf %s "$PUSH_REPOSITORY"\n', push_repository="https://example.com/p.git"),
+        )
+    ]
+    assert said == ["", "https://example.com/p.git"]
 
 
 def test_lifecycle_script_that_aws_would_refuse() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from retrain import judgement, proposal, training
+from retrain import judgement, proposal, run, training
 from retrain.judgement import Judgement, Outcome
 from retrain.proposal import ProposalError
 from retrain.training import Candidate, Trained, TrainingError
@@ -199,6 +199,20 @@ def test_the_token_reaches_git_by_its_environment_only(tmp_path: Path) -> None:
     ).stdout  # fmt: skip
     assert "password=glpat-secret" in filled.splitlines()
     assert "glpat" not in proposal._HELPER
+
+
+def test_the_token_is_in_a_file_that_only_its_owner_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINOPS_HOME", str(tmp_path))
+    url = "https://gitlab.example.com/plant/twinops.git"
+    with pytest.raises(ProposalError, match="push-token: expected the token for https://gitlab"):
+        run.push_token(url)
+    (tmp_path / "push-token").write_text("glpat-secret\n")
+    (tmp_path / "push-token").chmod(0o644)
+    with pytest.raises(ProposalError, match="push-token: expected mode 0600"):
+        run.push_token(url)
+    (tmp_path / "push-token").chmod(0o600)
+    assert run.push_token(url) == "glpat-secret"
+    assert run.push_token("git@gitlab.example.com:plant/twinops.git") == run.push_token("/srv/twinops.git") == ""
 
 
 def test_the_patch_can_be_applied(code: Path, tmp_path: Path) -> None:
