@@ -46,7 +46,7 @@ down: ## stop every process of the sandbox
 	@if [ -x .venv/bin/python ]; then python -m sandbox down; else echo "nothing is set up, nothing runs"; fi
 
 clean: down ## stop it and remove every trace: sandbox, environments, caches
-	@rm -rf public .sandbox .sandbox-molecule .sandbox-test .sandbox-bench .sandbox-bench-cloud .sandbox-bench-dispatch .sandbox-bench-rollout .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible .hypothesis
+	@rm -rf public .sandbox .sandbox-molecule .sandbox-test .sandbox-bench .sandbox-bench-cloud .sandbox-bench-dispatch .sandbox-bench-rollout .sandbox-pipeline .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible .hypothesis
 	@find . -name __pycache__ -not -path "./.git/*" -prune -exec rm -rf {} +
 	@echo "removed: sandbox, environments, caches, build results"
 
@@ -84,6 +84,11 @@ test: setup-dev ## every test: unit, plan cases, devices, the sandbox end to end
 unit: setup-dev ## the tests that need no sandbox
 	@python -m pytest tests -m "not sandbox"
 
+.PHONY: pipeline
+pipeline: setup-dev ## execute .gitlab-ci.yml by a push, against a sandbox: stories about what it promises; 20 minutes; STORIES="drift"
+	@$(if $(PYTHON),$(PYTHON) -m sandbox.setup --pipeline,$(NO_PYTHON))
+	@PYTHONPATH=module_utils:. python -m pipeline.stories $(STORIES)
+
 molecule: setup-dev ## converge, repeat and verify each cloud role in an empty sandbox; SCENARIO="storage env" only these
 	@python -m sandbox.molecule $(SCENARIO)
 
@@ -99,7 +104,8 @@ lint-ansible: setup-dev
 	yamllint --strict .
 	ansible-lint --offline
 
-lint-pipeline: setup-dev ## check .gitlab-ci.yml: GitLab's schema, jobs that are needed and not there, our own rules
+lint-.PHONY: pipeline
+pipeline: setup-dev ## check .gitlab-ci.yml: GitLab's schema, jobs that are needed and not there, our own rules
 	check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml ci/*.yml
 	@python -m pipeline.check
 

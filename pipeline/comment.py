@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from twinops.approval import text_without_secrets
+
 from pipeline.plans import Plan
 
 Change = Mapping[str, Any]
@@ -82,7 +84,7 @@ def page(plan: Plan) -> str:
         f"Commit `{plan['commit'][:12]}`, digest of the plan `{plan['digest'][:12]}`. "
         "Only this plan is applied; where anything else would be changed, the deployment stops.",
     ]
-    text = "\n\n".join(parts) + "\n"
+    text = text_without_secrets("\n\n".join(parts) + "\n")
     if len(text) > PAGE_LENGTH_MAX:
         text = text[:PAGE_LENGTH_MAX] + "\n```\n</details>\n\nToo long for a comment: all of it is in the artifact.\n"
     return text
@@ -120,8 +122,7 @@ def _title(change: Change) -> str:
 def _updated(change: Change) -> str:
     steps = f" ({', '.join(change['steps'])})" if change.get("steps") else ""
     lines = [
-        f"  - {name}: {_value(change['before'].get(name))} → {_value(change['after'].get(name))}"
-        for name in change["fields"]
+        f"  - {name}: {_from_to(change['before'].get(name), change['after'].get(name))}" for name in change["fields"]
     ]
     return "\n".join([_title(change) + steps, *lines])
 
@@ -136,6 +137,11 @@ def _privilege(change: Change) -> str:
     indented = "\n".join(f"  {line}" for line in ("````json\n" + text + "\n````").splitlines())
     names = ", ".join(fields)
     return f"{_title(change)}: {names}\n  <details><summary>before and after</summary>\n\n{indented}\n\n  </details>"
+
+
+def _from_to(before: Any, after: Any) -> str:
+    shown = [text_without_secrets(_value(value)) for value in (before, after)]
+    return f"{shown[0]} → {shown[1] if shown[0] != shown[1] else 'another one'}"
 
 
 def _value(value: Any) -> str:

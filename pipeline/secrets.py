@@ -3,9 +3,9 @@
     python -m pipeline.secrets                    the repository
     python -m pipeline.secrets build/plans/ log   files and folders
 
-kingfisher (Apache-2.0) does the looking, with its rules and those in ``ci/secrets``. It asks nobody whether what it
-found is valid. What it found is never printed, only where it is. A line that is no secret has the comment
-``kingfisher:ignore``; in a commit that cannot be changed any more, ``ci/no-secrets.yml`` names it.
+kingfisher (Apache-2.0) does the looking, with its rules and those in ``ci/secrets/rules``. It asks nobody whether what
+it found is valid. What it found is never printed, only where it is. A line that is no secret has the comment
+``kingfisher:ignore``; in a commit that cannot be changed any more, ``ci/secrets/no-secrets.yml`` names it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import yaml
 
 from pipeline.tools import CLONE, PipelineError, git, kingfisher
 
-NO_SECRETS = CLONE / "ci/no-secrets.yml"
+NO_SECRETS = CLONE / "ci/secrets/no-secrets.yml"
 TIMEOUT_S = 300
 COMPLETE = (0, 200, 205)
 """Exit codes of kingfisher after a complete look: it found nothing, something, something that it can prove valid."""
@@ -53,7 +53,7 @@ def in_files(*paths: Path) -> list[Finding]:
 
 
 def in_history(repository: Path) -> list[Finding]:
-    """What was found in the commit that is checked out, and in all before it, but for what ``ci/no-secrets.yml`` names.
+    """What was found in the commit that is checked out, and in all before it, but for what ``NO_SECRETS`` names.
 
     Raises PipelineError as above.
     """
@@ -65,7 +65,7 @@ def in_history(repository: Path) -> list[Finding]:
 
 def _look(*arguments: str) -> list[Finding]:
     options = ["--no-validate", "--no-update-check", "--confidence", "low", "--redact", "--format", "json"]
-    rules = ["--rules-path", str(CLONE / "ci/secrets")]
+    rules = ["--rules-path", str(CLONE / "ci/secrets/rules")]
     done = subprocess.run(
         [str(kingfisher()), "scan", *arguments, *rules, *options],
         env={**os.environ, "KF_RULE_CACHE_DIR": str(CLONE / ".cache/kingfisher")},

@@ -10,7 +10,10 @@ from pathlib import Path
 CLONE = Path(__file__).resolve().parent.parent
 ENVIRONMENT = CLONE / ".cache/envs/pipeline"
 
-PREDEFINED = ("CI_PIPELINE_SOURCE", "CI_PIPELINE_ID", "CI_COMMIT_BRANCH", "CI_COMMIT_REF_NAME", "CI_JOB_ID")
+PREDEFINED = (
+    *("CI_PIPELINE_SOURCE", "CI_PIPELINE_ID", "CI_COMMIT_BRANCH", "CI_COMMIT_REF_NAME", "CI_JOB_ID"),
+    *("CI_REPOSITORY_URL", "GITLAB_USER_LOGIN"),
+)
 """Variables that GitLab sets and that we set in its place; gitlab-ci-local would warn."""
 
 

@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,10 +91,14 @@ def check_machine() -> None:
         )
 
 
-def missing_packages() -> list[str]:
-    """Debian packages that have to be installed first, in order, each once."""
+def missing_packages(extra: Mapping[str, str] | None = None) -> list[str]:
+    """Debian packages that have to be installed first, in order, each once. ``extra``: program -> package."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
-    missing = [package for program, package in DEBIAN_PACKAGES.items() if not shutil.which(program, path=path)]
+    missing = [
+        package
+        for program, package in {**DEBIAN_PACKAGES, **(extra or {})}.items()
+        if not shutil.which(program, path=path)
+    ]
     try:
         import ensurepip  # noqa: F401, PLC0415  (Debian ships it apart from Python)
     except ImportError:
@@ -250,11 +254,11 @@ def ensure(environment: Environment, uv: Path | None) -> str | None:
     return f"  {environment.title} ({environment.path.relative_to(CLONE)}): {time.monotonic() - started:.0f} s"
 
 
-def set_up(*, dev: bool, optional: Sequence[Environment] = ()) -> None:
+def set_up(*, dev: bool, optional: Sequence[Environment] = (), programs: Mapping[str, str] | None = None) -> None:
     check_machine()
     if not (dev or optional):
         load()  # a mistake in SANDBOX_* shows before minutes of set-up; tests and benchmarks have their own
-    install_packages(missing_packages())
+    install_packages(missing_packages(programs))
     control = DEV if dev or is_complete(DEV) else CONTROL
     wanted = [control, EMULATOR, JUPYTER, WHEELS, *([PAGE] if dev and chromium() else []), *optional]
     todo = [environment for environment in wanted if not is_complete(environment)]
@@ -281,7 +285,12 @@ def main() -> int:
     pipeline = arguments.dev or arguments.pipeline
     chosen = {PIPELINE: pipeline, PEER: arguments.peer, ORACLE: arguments.oracle, OLD_JUPYTER: arguments.old_jupyter}
     try:
-        set_up(dev=arguments.dev, optional=[environment for environment, wanted in chosen.items() if wanted])
+        programs = {"rsync": "rsync"} if arguments.pipeline else {}  # gitlab-ci-local copies with it
+        set_up(
+            dev=arguments.dev,
+            programs=programs,
+            optional=[environment for environment, wanted in chosen.items() if wanted],
+        )
     except (SetupError, SettingsError) as error:
         print(f"set-up: {error}", file=sys.stderr)
         return 1

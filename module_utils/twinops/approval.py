@@ -35,6 +35,9 @@ _SECRETS = (
 )
 """Private keys, keys of AWS, tokens of GitLab, JSON Web Tokens, passwords in URLs."""
 
+_WITHHELD = re.compile(r"\(withheld, [0-9a-f]{12}\)")
+"""As a plan has it, for the comparison. Whoever reads it could try words: it is in no text for people."""
+
 
 def plain(changes: Sequence[Change]) -> list[dict[str, Any]]:
     """The changes with their values before and after, without secrets."""
@@ -91,18 +94,22 @@ def without_secrets(value: Any, name: str = "") -> Any:
         return _of_list(value, name)
     if not isinstance(value, str) or not value:
         return value
-    return _withheld(value) if _SECRET_NAME.search(name) else text_without_secrets(value)
+    return _withheld(value) if _SECRET_NAME.search(name) else _marked(value)
 
 
 def _of_list(values: Sequence[Any], name: str) -> list[Any]:
     """Members of a list; a list of lines is a text, whose secrets may span lines."""
     if values and all(isinstance(each, str) for each in values) and "PRIVATE KEY" in "\n".join(values):
-        return text_without_secrets("\n".join(values)).split("\n")
+        return _marked("\n".join(values)).split("\n")
     return [without_secrets(each, name) for each in values]
 
 
 def text_without_secrets(text: str) -> str:
-    """A text, with what looks like a secret replaced."""
+    """A text for people, with what looks like a secret replaced, and nothing by which it could be guessed."""
+    return _WITHHELD.sub("(withheld)", _marked(text))
+
+
+def _marked(text: str) -> str:
     for pattern in _SECRETS:
         text = pattern.sub(_replaced, text)
     return text

@@ -102,7 +102,7 @@ def test_what_deploys_is_locked_and_never_cancelled(repository: Path) -> None:
 
 
 BROKEN = {
-    "needs a job that is not there": ("ci/deploy.yml", "    - lint-specs\n", "    - lint-spec\n", "lint-spec"),
+    "needs a job that is not there": ("ci/deploy.yml", "    - secrets\n", "    - secret\n", "secret"),
     "no needs": ("ci/plan.yml", "  needs: []\n", "", "plan-staging: needs: expected a list"),
     "a script of its own": ("ci/validate.yml", "make secrets", "make secrets && rm -r /", "secrets: script: expected"),
 }

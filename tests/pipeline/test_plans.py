@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twinops import approval
 
 from pipeline import comment, plans
 from pipeline.tools import PipelineError
@@ -88,6 +89,14 @@ def test_who_may_do_what_and_what_costs_money() -> None:
 
 def test_a_value_is_no_markdown() -> None:
     assert 'tags: `{}` → `{"a": "\'b\'"}`' in comment.page(made())
+
+
+def test_a_secret_is_neither_shown_nor_to_be_guessed() -> None:
+    words = [approval.without_secrets({"DB_PASSWORD": word}) for word in ("hunter22", "hunter23")]
+    page = comment.page(made(cloud={"plan": [change("update", "function", "f", environment=tuple(words))]}))
+    assert '`{"DB_PASSWORD": "(withheld)"}` → another one' in page
+    assert page.count("(withheld)") == 3
+    assert "(withheld, " not in page
 
 
 def test_an_endless_page_is_cut_to_what_gitlab_takes() -> None:

@@ -68,6 +68,15 @@ def test_a_secret_is_not_shown_wherever_it_is(what: str) -> None:
         assert "(withheld, " in shown
 
 
+@pytest.mark.parametrize("what", TEXTS)
+def test_in_a_text_for_people_there_is_nothing_to_guess_it_by(what: str) -> None:
+    text, secret = TEXTS[what]
+    shown = approval.text_without_secrets(text)
+    assert "(withheld)" in shown
+    assert secret not in shown
+    assert approval.text_without_secrets(json.dumps(approval.without_secrets([text]))).count("(withheld)") == 1
+
+
 def test_what_is_called_a_secret_is_one() -> None:
     shown = approval.without_secrets({"environment": {"DB_PASSWORD": "hunter22", "TWINOPS_ENV": "staging"}})
     assert shown["environment"]["TWINOPS_ENV"] == "staging"
