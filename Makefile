@@ -22,7 +22,7 @@ JOB := PYTHONPATH=module_utils:. python -m pipeline
 NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: page drift propose tag note lint-python lint-ansible lint-pipeline secrets setup-pipeline test-faults test-systemd faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-inference bench-mlops oracle drift-power lock
+.PHONY: mutations page drift propose tag note lint-python lint-ansible lint-pipeline secrets setup-pipeline test-faults test-systemd faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-inference bench-mlops oracle drift-power lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -132,6 +132,9 @@ test-faults: setup-dev ## kill a creation of the cloud at 20 random points; abou
 
 faults: setup-dev ## break dispatch and releases in every way we can think of, and print what came of each; fifteen minutes
 	@python -m pytest -m "faults or fault" tests/faults tests/edge
+
+mutations: setup-dev ## break each check of the verifier and each sync of the transaction, and print which test noticed; two minutes
+	@python -m tests.edge.mutations $(WORDS)
 
 test-systemd: setup-dev ## the roles of the devices on a Debian with a real systemd; root, and what docs/edge.md says
 	@python -m pytest -m systemd tests/systemd

@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata, MetaFile
 from tuf.ngclient._internal import trusted_metadata_set
+from twinops.edge import verify
 from twinops.edge.bucket import Bucket, OfflineError
 from twinops.edge.install import InstallError
 from twinops.publishing.repository import Repository
@@ -162,11 +163,78 @@ def test_a_revoked_key_with_stolen_online_keys(world: World) -> None:
     thief = copy.deepcopy(world.publisher)
     v2 = thief.publish("v2")
     sign_with(thief.repository, ENV, f"{ENV}-1")
-    for name in ("snapshot", "timestamp", ENV):
-        metadata = thief.repository.roles[name]
-        path = "timestamp.json" if name == "timestamp" else f"{metadata.signed.version}.{name}.json"
-        (thief.folder / "metadata" / path).write_bytes(metadata.to_bytes())
+    write(thief, ENV, "snapshot", "timestamp")
     refused(world, push(world, thief.deliverable(v2["release_digest"])), f"{ENV} was signed by 0/1 keys")
+
+
+def sign_again(publisher: Publisher, role: str, version: int, expires: datetime | None = None) -> None:
+    """What whoever has all keys of ``role`` can say: another version of it, and that it lasts until ``expires``."""
+    repository = publisher.repository
+    metadata: Metadata[Any] = repository.roles[role]
+    metadata.signed.version = version
+    metadata.signed.expires = expires or metadata.signed.expires
+    metadata.signatures.clear()
+    signers = repository.keys.signers()
+    for key in repository.keys_of(role):
+        metadata.sign(signers[key.keyid], append=True)
+
+
+def write(publisher: Publisher, *roles: str) -> None:
+    """Put the metadata of ``roles`` into the repository as they are."""
+    for role in roles:
+        metadata = publisher.repository.roles[role]
+        path = "timestamp.json" if role == "timestamp" else f"{metadata.signed.version}.{role}.json"
+        (publisher.folder / "metadata" / path).write_bytes(metadata.to_bytes())
+
+
+@pytest.mark.fault("attack: rollback", "refused: the device has seen newer metadata")
+@pytest.mark.parametrize("older", ["snapshot", ENV])
+def test_stolen_online_keys_do_not_take_a_device_back(world: World, older: str) -> None:
+    """The thief signs a new timestamp that names an old snapshot, or a new snapshot that names an old release role."""
+    v2 = world.publisher.publish("v2")
+    thief = copy.deepcopy(world.publisher)
+    world.install(world.publisher.publish("v3"))
+    world.install(world.publisher.publish("v1"))
+    if older == ENV:
+        sign_again(thief, "snapshot", 98)
+        thief.repository.roles["timestamp"].signed.snapshot_meta = MetaFile(98)
+    sign_again(thief, "timestamp", 99)
+    write(thief, "snapshot", "timestamp")
+    refused(world, push(world, thief.deliverable(v2["release_digest"])), "has seen newer metadata and refuses")
+
+
+@pytest.mark.fault("attack: rollback", "refused: the device has seen newer metadata")
+@pytest.mark.parametrize("role", ["timestamp", "snapshot"])
+def test_what_was_renewed_does_not_become_older_again(world: World, role: str) -> None:
+    """Signed again, with nothing new in it, and seen by the device: the one before, that ends sooner, is refused."""
+    publisher, v2 = world.publisher, world.publisher.publish("v2")
+    thief = copy.deepcopy(publisher)
+    roles = publisher.repository.roles
+    if role == "snapshot":
+        sign_again(publisher, "snapshot", roles["snapshot"].signed.version + 1)
+        roles["timestamp"].signed.snapshot_meta = MetaFile(roles["snapshot"].signed.version)
+        sign_again(thief, "timestamp", 99)
+    sign_again(publisher, "timestamp", roles["timestamp"].signed.version + 1)
+    write(publisher, "snapshot", "timestamp")
+    verify.Verifier(world.root / "tuf", publisher.folder, ENV)
+    write(thief, "timestamp")
+    refused(world, push(world, thief.deliverable(v2["release_digest"])), "has seen newer metadata and refuses")
+
+
+@pytest.mark.fault("expired metadata", "refused for a new install; what runs keeps running")
+@pytest.mark.parametrize("role", ["root", "snapshot", "targets", ENV])
+def test_each_role_expires_by_itself(world: World, role: str) -> None:
+    """A fresh timestamp does not vouch for what is older than those who signed it wanted."""
+    publisher, v2 = world.publisher, world.publisher.publish("v2")
+    roles = publisher.repository.roles
+    sign_again(publisher, role, roles[role].signed.version + 1, expires=datetime.now(timezone.utc) - timedelta(days=1))
+    if role in ("targets", ENV):
+        roles["snapshot"].signed.meta[f"{role}.json"] = MetaFile(roles[role].signed.version)
+        sign_again(publisher, "snapshot", roles["snapshot"].signed.version + 1)
+    roles["timestamp"].signed.snapshot_meta = MetaFile(roles["snapshot"].signed.version)
+    sign_again(publisher, "timestamp", roles["timestamp"].signed.version + 1)
+    write(publisher, role, "snapshot", "timestamp")
+    refused(world, push(world, publisher.deliverable(v2["release_digest"])), f"{role}(.json)? is expired")
 
 
 @pytest.mark.fault("key rotation", "a device enrolled with the first root follows the chain of roots and installs")

@@ -184,6 +184,23 @@ def test_a_full_disk_is_named_and_the_old_release_serves(
 
 
 @pytest.mark.fault("bit flip in transit", "named; the next run installs")
+def test_a_disk_that_spoils_what_is_staged_is_named(
+    world: World, v1: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.install(v1)
+    copy = shutil.copyfile
+
+    def spoil(source: Path, place: Path, **keywords: Any) -> None:
+        copy(source, place, **keywords)
+        if "slots" in place.parts:
+            place.write_bytes(b"!" + place.read_bytes()[1:])
+
+    monkeypatch.setattr(shutil, "copyfile", spoil)
+    with pytest.raises(InstallError, match=r"not the signed bytes once in slot b; is the disk.*v1 keeps running"):
+        world.install(world.publisher.publish("v2"))
+    assert runs(world) == "v1"
+
+
 def test_a_damaged_archive_is_named(world: World, v1: dict[str, Any]) -> None:
     archive = world.deliver(v1)
     assert archive

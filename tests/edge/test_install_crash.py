@@ -192,6 +192,8 @@ class Disk:
         is_aside = len(below.parts) > 2 and below.parts[1].endswith(".new")  # a slot that is synced as a whole
         if below.parts[0] != "tuf" and not is_aside:  # python-tuf's; looked at when all is over
             self.settle(f"renaming {below}")
+            if source == place:
+                self.mistakes.append(f"{below}: was written in place")
             if not source.is_symlink():
                 parts = [source, *source.rglob("*")]
                 self.mistakes += [f"{below}: {part.name} was not synced" for part in parts if not self.has(part)]

@@ -38,7 +38,8 @@ while [ $code = 133 ]; do
 done
 """
 
-CONNECT = "exec 3<>/dev/tcp/127.0.0.1/22; cat <&3 & cat >&3; kill $!"
+CONNECT = "exec 3<>/dev/tcp/127.0.0.1/22 4<&0; cat <&3 & cat <&4 >&3 & wait -n; kill $(jobs -p)"
+"""Ends when either side does: a shared connection would else outlive the reboot of its device, and hang who uses it."""
 
 
 def why_not() -> str:
