@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 from toolbox import policy
-from toolbox.metrics import Label, Scores, macro_f1, one_hot, resample, score
+from toolbox.metrics import Label, Scores, checked, macro_f1, one_hot, resample, score_counts
 
 Verdict = Literal["promote", "hold", "block"]
 EXIT_CODES: dict[Verdict, int] = {"promote": 0, "hold": 3, "block": 4}
@@ -70,18 +70,31 @@ def compare(
 
     :raises ValueError: see :func:`toolbox.metrics.score`
     """
+    for guess in (champion, challenger):
+        checked(truth, guess, range(len(classes)))
+    decided = np.column_stack([np.asarray(each, dtype=np.int64) for each in (truth, champion, challenger)])
+    cells, counts = np.unique(decided.reshape(-1, 3), axis=0, return_counts=True)
+    return compare_counts(cells, counts, limits, classes)
+
+
+def compare_counts(
+    cells: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    limits: Policy | None = None,
+    classes: Mapping[Label, str] = ALARM_CLASSES,
+) -> Comparison:
+    """The same from counts: a row of ``cells`` has a class, what the champion and what the challenger took it for, as
+    positions in ``classes``, each row once and in order; ``counts`` says of how many records.
+    """
     limits = limits or policy.load(Policy, POLICY_FILE)
-    before, after = score(truth, champion, tuple(classes)), score(truth, challenger, tuple(classes))
-    actual, old, new = (np.asarray(values, dtype=np.int64) for values in (truth, champion, challenger))
-    difference, interval = _difference(actual, old, new, len(classes))
-    only_old, only_new = _only_one_right(actual, old, new)
+    k = len(classes)
+    actual, old, new = cells.T
+    before, after = (score_counts(_confusion(actual, guess, counts, k), tuple(classes)) for guess in (old, new))
+    difference, interval = _difference(cells, counts, k)
+    by_class = [_only_one_right(cells[actual == i], counts[actual == i]) for i in range(k)]
+    only_old, only_new = _only_one_right(cells, counts)
     evidence = _Evidence(
-        before=before,
-        after=after,
-        interval=interval,
-        only_old=only_old,
-        only_new=only_new,
-        by_class=[_only_one_right(*(part[actual == i] for part in (actual, old, new))) for i in range(len(classes))],
+        before=before, after=after, interval=interval, only_old=only_old, only_new=only_new, by_class=by_class
     )
     verdict, reasons = _judge(evidence, limits, tuple(classes.values()))
     return Comparison(
@@ -115,20 +128,26 @@ def mcnemar_p(only_old: int, only_new: int) -> float | None:
     return float(binomtest(only_new, only_old + only_new).pvalue) if only_old + only_new else None
 
 
-def _only_one_right(actual: NDArray[np.int64], old: NDArray[np.int64], new: NDArray[np.int64]) -> tuple[int, int]:
+def _confusion(
+    actual: NDArray[np.int64], guess: NDArray[np.int64], counts: NDArray[np.int64], k: int
+) -> NDArray[np.int64]:
+    return np.bincount(actual * k + guess, counts, minlength=k * k).astype(np.int64).reshape(k, k)
+
+
+def _only_one_right(cells: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[int, int]:
     """(records that only the champion, that only the challenger gets right)."""
+    actual, old, new = cells.T
     old_right, new_right = old == actual, new == actual
-    return int((old_right & ~new_right).sum()), int((~old_right & new_right).sum())
+    return int(counts[old_right & ~new_right].sum()), int(counts[~old_right & new_right].sum())
 
 
 def _difference(
-    actual: NDArray[np.int64], old: NDArray[np.int64], new: NDArray[np.int64], k: int
+    cells: NDArray[np.int64], counts: NDArray[np.int64], k: int
 ) -> tuple[float | None, tuple[float, float] | None]:
     """Difference of macro-F1 and its 95 % interval; pairs are resampled together, so common luck cancels out."""
-    if not len(actual):
+    if not len(cells):
         return None, None
-    cells, counts = np.unique((actual * k + old) * k + new, return_counts=True)
-    truth, champion, challenger = (one_hot(part, k) for part in (cells // (k * k), cells // k % k, cells % k))
+    truth, champion, challenger = (one_hot(part, k) for part in cells.T)
     samples = np.vstack([counts, resample(counts)])
     support = samples @ truth
     values = macro_f1(samples @ (truth & challenger), support, samples @ challenger) - macro_f1(

@@ -42,11 +42,15 @@ def score(truth: ArrayLike, predicted: ArrayLike, classes: Sequence[Label]) -> S
 
     :raises ValueError: two lengths, or a position that ``classes`` does not have
     """
-    actual, guess = _vectors(truth, predicted, range(len(classes)))
+    actual, guess = checked(truth, predicted, range(len(classes)))
     k = len(classes)
-    confusion = np.bincount(actual * k + guess, minlength=k * k).reshape(k, k)
+    return score_counts(np.bincount(actual * k + guess, minlength=k * k).reshape(k, k), classes)
+
+
+def score_counts(confusion: NDArray[np.int64], classes: Sequence[Label]) -> Scores:
+    """The same from counts: how many records of each class (row) were taken for each class (column)."""
     hits, support, taken = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    n = len(actual)
+    n = int(confusion.sum())
     return Scores(
         n=n,
         classes=tuple(classes),
@@ -56,7 +60,7 @@ def score(truth: ArrayLike, predicted: ArrayLike, classes: Sequence[Label]) -> S
         recall={name: _share(int(hits[i]), int(support[i])) for i, name in enumerate(classes)},
         f1={name: _share(2 * int(hits[i]), int(support[i] + taken[i])) for i, name in enumerate(classes)},
         macro_f1=float(macro_f1(hits, support, taken)) if n else None,
-        macro_f1_interval=_macro_f1_interval(actual, guess, k) if n else None,
+        macro_f1_interval=_macro_f1_interval(confusion) if n else None,
     )
 
 
@@ -86,7 +90,11 @@ def evaluate(truth: ArrayLike, predicted: ArrayLike) -> Quality:
 
     :raises ValueError: another class, or two lengths
     """
-    found = score(truth, predicted, (0, 1))
+    return quality_of(score(truth, predicted, (0, 1)))
+
+
+def quality_of(found: Scores) -> Quality:
+    """The scores of classes 0 and 1 in the words of those who get alarms."""
     (tn, fp), (fn, tp) = found.confusion
     return Quality(
         n=found.n,
@@ -115,10 +123,11 @@ def resample(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.random.default_rng(SEED).multinomial(total, counts / total, size=BOOTSTRAP_SAMPLES)
 
 
-def _macro_f1_interval(actual: NDArray[np.int64], guess: NDArray[np.int64], k: int) -> tuple[float, float]:
-    cells, counts = np.unique(actual * k + guess, return_counts=True)
+def _macro_f1_interval(confusion: NDArray[np.int64]) -> tuple[float, float]:
+    k = len(confusion)
+    cells = np.flatnonzero(confusion)
     of_truth, of_guess = one_hot(cells // k, k), one_hot(cells % k, k)
-    draws = resample(counts)
+    draws = resample(confusion.ravel()[cells])
     values = macro_f1(draws @ (of_truth & of_guess), draws @ of_truth, draws @ of_guess)
     low, high = np.quantile(values, (0.025, 0.975))
     return float(low), float(high)
@@ -136,7 +145,7 @@ def auc(truth: ArrayLike, scores: ArrayLike) -> float | None:
     :raises ValueError: two lengths, a class other than 0 and 1, or a score that is not a number
     """
     values = np.asarray(scores, float)
-    actual, _ = _vectors(truth, np.zeros(len(values)), (0, 1))
+    actual, _ = checked(truth, np.zeros(len(values)), (0, 1))
     if np.isnan(values).any():
         raise ValueError("expected a score for each record, got NaN")
     alarms = int(actual.sum())
@@ -160,9 +169,13 @@ def once_per_device(decisions: pd.DataFrame) -> pd.DataFrame:
     return decisions.drop_duplicates(["device", "release", "model_sha256", "record_id"], keep="first")
 
 
-def _vectors(
+def checked(
     truth: ArrayLike, predicted: ArrayLike, known: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Both as vectors of numbers.
+
+    :raises ValueError: two lengths, or a class that is not ``known``
+    """
     actual, guess = np.asarray(truth), np.asarray(predicted)
     if actual.shape != guess.shape or actual.ndim != 1:
         raise ValueError(f"expected two vectors of one length, got {actual.shape} and {guess.shape}")

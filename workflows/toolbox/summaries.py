@@ -73,7 +73,11 @@ class _Values:
         self._names: dict[str, str] = {}
 
     def bound(self, value: Any) -> str:
-        return "null" if value is None else f":{self._names.setdefault(str(value), f'v{len(self._names)}')}"
+        if value is None:
+            return "null"
+        if value == "":
+            return "''"  # the Data API takes no empty value
+        return f":{self._names.setdefault(str(value), f'v{len(self._names)}')}"
 
     @property
     def named(self) -> dict[str, str]:

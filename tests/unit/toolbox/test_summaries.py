@@ -10,6 +10,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from botocore.validate import validate_parameters
 from toolbox import summaries
 from toolbox.data import S3, DataError, DynamoDb, Source
 from toolbox.summaries import SummaryError
@@ -155,3 +156,15 @@ def test_names_that_a_store_may_not_take_are_refused(relation: str, key: dict[st
 
 def test_the_same_rows_are_the_same_bytes() -> None:
     assert summaries.parquet_bytes(MONDAY, rows("a", "b")) == summaries.parquet_bytes(MONDAY, rows("a", "b"))
+
+
+def test_the_data_api_takes_every_value_that_is_sent(endpoint: str) -> None:
+    """It refuses empty ones, although a text may be empty; boto3 knows its limits."""
+    summary = pd.DataFrame({"device": ["a"], "drifted": [""], "share": [np.nan], "is_judged": [True]})
+    said, values = summaries.statements("t", MONDAY, summary)
+    parameters = [{"name": name, "value": value} for name, value in values.items()]
+    model = client("redshift-data").meta.service_model
+    shape = model.operation_model("BatchExecuteStatement").input_shape
+    wrong = validate_parameters({"Database": "d", "Sqls": said, "Parameters": parameters}, shape)
+    assert wrong is None
+    assert "''" in said[-1]
