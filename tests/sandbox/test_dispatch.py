@@ -11,6 +11,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -23,11 +25,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from twinops import release
+from twinops.aws.registry import Registry, Version
+from twinops.aws.registry import after as state_after
 from twinops.runs import FINISHED, Run, timestamp
 
 from dispatch.claims import claim_of
 from sandbox.settings import CLONE
-from tests.sandbox.dispatching import NAMES, Dispatching, deploy, make_repository
+from tests.sandbox.dispatching import NAMES, RUN_WITHIN_S, Dispatching, deploy, make_repository
 from tests.sandbox.support import OwnSandbox, eventually
 
 pytestmark = pytest.mark.sandbox
@@ -507,6 +512,79 @@ def test_the_evaluation_compares_two_releases_with_the_labels(dispatching: Dispa
     result = json.loads(stored["Body"].read())
     assert (result["comparison"]["verdict"], result["comparison"]["n"]) == ("promote", 1000)
     assert [version["n_labelled"] for version in result["versions"]] == [1000, 1000]
+
+
+def by_hand(dispatching: Dispatching, workflow: str, **parameters: Any) -> Run:
+    """A run that the backup function starts, once it has ended."""
+    payload = {**dispatching.payload(**parameters), "workflow": workflow, "timeout_s": 300, "idempotent": True}
+    assert dispatching.invoke("backup", payload)["outcome"] == "started"
+    run = dispatching.end_of(payload["event_id"])
+    assert (run["state"], run.get("reason")) == ("SUCCEEDED", None)
+    return run
+
+
+def output_of(dispatching: Dispatching, run: Run, file: str) -> bytes:
+    key = f"{run['workflow']}/{run['run_id']}/{file}"
+    body = dispatching.own.client("s3").get_object(Bucket=NAMES.bucket("reports"), Key=key)["Body"].read()
+    return bytes(body)
+
+
+def test_the_month_of_a_customer_is_reported(dispatching: Dispatching) -> None:
+    month = datetime.now(timezone.utc).replace(day=1) - timedelta(days=15)
+    minutes = int((datetime.now(timezone.utc) - month).total_seconds() // 60)
+    put_decisions(dispatching, "v2", minutes_ago=minutes, wrong_every=500)
+    run = by_hand(dispatching, "monthly_report", customer="orbital")
+    (mail,) = dispatching.mails_about(run)
+    assert "Subject: [twinops sandbox] monthly_report: 1 of 1 device stopped deciding in " in mail
+    found = json.loads(output_of(dispatching, run, "month.json"))
+    assert (found["month"], sum(day["decisions"] for day in found["days"])) == (f"{month:%Y-%m}", 1000)
+    assert output_of(dispatching, run, "report.pdf").startswith(b"%PDF-")
+    frozen = f"monthly_report/frozen/anomaly-detection/orbital/{month:%Y-%m}/r1.json"
+    kept = dispatching.own.client("s3").get_object(Bucket=NAMES.bucket("reports"), Key=frozen)["Body"].read()
+    assert kept == output_of(dispatching, run, "month.json")
+
+
+def test_an_alarm_on_performance_starts_retraining(dispatching: Dispatching) -> None:
+    """It is told why it cannot: nothing was released here, so there is no champion."""
+    metric = {"MetricName": "MacroF1", "Value": 0.5, "Dimensions": [{"Name": "Workflow", "Value": "model_evaluation"}]}
+    cloudwatch = dispatching.own.client("cloudwatch")
+    cloudwatch.put_metric_data(Namespace=NAMES.metric_namespace, MetricData=[metric])
+
+    def ended() -> Run | None:
+        found = dispatching.ledger.runs(workflow="retrain")
+        return found[0] if found and found[0]["state"] in FINISHED else None
+
+    run = eventually(ended, RUN_WITHIN_S)
+    assert (run["state"], run["exit_code"]) == ("FAILED", 2)
+    log = dispatching.playbook("status", f"log={run['run_id']}").stdout
+    assert "retrain: model shuttle-anomaly: expected a champion in the registry, there is none" in log
+
+
+def test_a_challenger_is_trained_on_the_twin_and_proposed(dispatching: Dispatching, tmp_path: Path) -> None:
+    s3, bucket = dispatching.own.client("s3"), NAMES.bucket("models")
+    trainer = [sys.executable, CLONE / "edge/training/train.py", "v1", tmp_path]
+    subprocess.run(trainer, check=True, capture_output=True, timeout=120)
+    digests = {}
+    for file in ("model.onnx", "training.json"):
+        content = (tmp_path / file).read_bytes()
+        digests[file] = release.sha256(content)
+        target = release.stored_path(release.file_target("sandbox", digests[file]), digests[file])
+        s3.put_object(Bucket=bucket, Key=f"tuf/targets/{target}", Body=content)
+    data_version = json.loads((tmp_path / "training.json").read_text())["data_version"]
+    registry = Registry(s3, bucket, "shuttle-anomaly")
+    version = Version("v1", digests["model.onnx"], data_version, "c" * 40, digests["training.json"])
+    registry.register(version, approver="test", reason="released")
+    registry.promote("v1", approver="test", reason="released")
+    put_decisions(dispatching, "v1", minutes_ago=7, wrong_every=500)
+    run = by_hand(dispatching, "retrain", candidates="boosting")
+    evaluation = json.loads(output_of(dispatching, run, "evaluation.json"))
+    assert evaluation["comparison"]["n"] == 1000
+    assert evaluation["comparison"]["verdict"] in ("promote", "hold"), "a thousand records may be too few"
+    aliases = state_after(registry.history()).aliases
+    assert aliases["champion"] == "v1", "nothing is promoted"
+    assert aliases.get("challenger") == (
+        evaluation["challenger"] if "promote" in evaluation["comparison"]["verdict"] else None
+    )
 
 
 def test_started_by_hand_and_shown(dispatching: Dispatching) -> None:

@@ -266,9 +266,8 @@ def _usage(month: Month) -> Section:
         [(device, *_use_of(values)) for device, values in rows.items()],
         "Records judged by device.",
     )
-    return Section(
-        "Usage", "How many records each device judged.", [_figure(plot, "Each bar is a day (UTC).")], [table]
-    )
+    figures = [_figure(plot, "Each bar is a day (UTC).")]
+    return Section("Usage", "How many records each device judged.", figures=figures, tables=[table])
 
 
 def _by_device(month: Month) -> dict[str, list[int]]:
@@ -311,9 +310,8 @@ def _decisions(month: Month) -> Section:
         "Releases in the order in which they came.",
         text_columns=(1,),
     )
-    return Section(
-        "Decisions", "What the devices called an anomaly.", [_figure(plot, "Alarms of all devices.")], [table]
-    )
+    figures = [_figure(plot, "Alarms of all devices.")]
+    return Section("Decisions", "What the devices called an anomaly.", figures=figures, tables=[table])
 
 
 def _quality(month: Month) -> Section:
@@ -337,7 +335,7 @@ def _quality(month: Month) -> Section:
     ]
     table = Table(("Release", *_QUALITY_COLUMNS), by_release, "By release, over the month.")
     caption = "Dots are measured shares, bars their 95 % intervals; days without an inspected anomaly are empty."
-    return Section("Quality over time", text, [_figure(plot, caption)], [table])
+    return Section("Quality over time", text, figures=[_figure(plot, caption)], tables=[table])
 
 
 _QUALITY_COLUMNS = ("Inspected", "Coverage", "Anomalies", "Found", "Missed", "False alarms", "Macro-F1 (95 %)")

@@ -157,20 +157,22 @@ def _candidates(outcome: Outcome) -> Section:
     rows = [
         (
             one.candidate.name + (" (chosen)" if one is outcome.chosen else ""),
+            f"{one.held_out_f1:.4f}",
             one.candidate.trainer,
             ", ".join(f"{name} {value}" for name, value in one.candidate.parameters.items()),
-            f"{one.held_out_f1:.4f}",
         )
         for one in outcome.tried
     ]
-    columns = ("Candidate", "Trainer", "Parameters", "F1 on held-out records")
-    table = Table(columns, rows, "workflows/retrain/candidates.yml", text_columns=(1, 2))
+    columns = ("Candidate", "F1", "Trainer", "Parameters")
+    caption = "F1 on records that training holds out. From workflows/retrain/candidates.yml."
+    table = Table(columns, rows, caption, text_columns=(2, 3))
     return Section("Candidates", "All were trained on the same data with the trainer of releases.", tables=[table])
 
 
 def _patch(outcome: Outcome) -> Section:
-    table = Table(("proposal.patch",), [(line,) for line in outcome.patch.splitlines() if line], "For git am.")
-    return Section("The change", "A new release file, and nothing else.", tables=[table])
+    return Section(
+        "The change", "proposal.patch: a new release file, and nothing else.", lines=outcome.patch.splitlines()
+    )
 
 
 def _number(value: float | None) -> str:
@@ -178,7 +180,7 @@ def _number(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
+    return "–" if value is None else f"{value:.2%}"
 
 
 def numbers(outcome: Outcome) -> dict[str, Any]:

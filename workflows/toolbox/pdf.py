@@ -26,7 +26,7 @@ from reportlab.platypus import KeepTogether, Paragraph, SimpleDocTemplate, Space
 from reportlab.platypus import Table as Grid
 
 from toolbox import chart as charts
-from toolbox.report import INK, LINE, SOFT, STATES, Fact, Report, State, Table
+from toolbox.report import INK, LINE, SOFT, STATES, Fact, Report, Section, State, Table
 
 MARGIN = 16 * mm
 WIDTH = A4[0] - 2 * MARGIN
@@ -84,17 +84,24 @@ def _story(report: Report) -> list[Any]:
     if report.facts:
         story += [_facts(report.facts), Spacer(1, 2 * mm)]
     for section in report.sections:
-        head = [_text(section.title, _style(11.5, bold=True, spaceBefore=5 * mm, spaceAfter=1 * mm, keepWithNext=1))]
-        if section.text:
-            head.append(_text(section.text, _style(8.5, SOFT, spaceAfter=1.5 * mm, keepWithNext=1)))
-        for one in section.figures:
-            if one.chart:
-                caption = _text(one.caption, _style(8, SOFT, spaceAfter=3 * mm))
-                story.append(KeepTogether([*head, drawing(one.chart), caption]))
-                head = []
-        story += [*head, *(part for one in section.tables for part in _table(one))]
+        story += _section(section)
     story.append(Spacer(1, 6 * mm))
     return [*story, *(_text(line, _style(7.5, SOFT, spaceAfter=1 * mm)) for line in report.footer)]
+
+
+def _section(section: Section) -> list[Any]:
+    head = [_text(section.title, _style(11.5, bold=True, spaceBefore=5 * mm, spaceAfter=1 * mm, keepWithNext=1))]
+    if section.text:
+        head.append(_text(section.text, _style(8.5, SOFT, spaceAfter=1.5 * mm, keepWithNext=1)))
+    head += [_text(f"• {point}", _style(8.5, leftIndent=8, firstLineIndent=-8)) for point in section.points]
+    head += [_text(f"`{line}`" if line else "\u00a0", _style(7)) for line in section.lines]
+    story: list[Any] = []
+    for one in section.figures:
+        if one.chart:
+            caption = _text(one.caption, _style(8, SOFT, spaceAfter=3 * mm))
+            story.append(KeepTogether([*head, drawing(one.chart), caption]))
+            head = []
+    return [*story, *head, *(part for one in section.tables for part in _table(one))]
 
 
 def _answer(report: Report) -> Grid:
