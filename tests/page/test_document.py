@@ -286,6 +286,24 @@ def test_what_differs_in_the_cloud_is_named_with_its_fields() -> None:
     assert (made.drift_checks[0].kind, made.drift_checks[0].at, made.drift_checks[0].findings) == ("cloud", at(6), 1)
 
 
+def test_what_is_not_declared_any_more_is_to_be_watched() -> None:
+    plan = {"at": at(1), "cloud": [], "orphans": [{"kind": "rule", "name": "twinops-staging-old"}]}
+    read = replace(worlds.healthy(), plan=plan)
+    assert said(read)[0] == ("watch", "The cloud differs from git")
+    assert document.assemble(read).answer.items[0].detail == "rule twinops-staging-old"
+
+
+def test_a_plan_that_was_deployed_is_no_difference_any_more() -> None:
+    read = worlds.troubled()
+    assert read.plan is not None
+    plan = {**read.plan, "digest": "d" * 64}
+    done = replace(read, plan=plan, deployment=worlds.deployed(plan="d" * 64))
+    assert [check.kind for check in document.assemble(done).drift_checks] == ["data"]
+    for other in ({"plan": "e" * 64}, {"plan": "d" * 64, "state": "failed"}):
+        made = document.assemble(replace(done, deployment=worlds.deployed(**other)))
+        assert [check.kind for check in made.drift_checks] == ["cloud", "data"]
+
+
 def test_devices_whose_data_have_drifted_come_before_those_that_might() -> None:
     made = document.assemble(worlds.troubled())
     assert [(each.tone, each.what, each.detail) for each in made.drift if each.kind == "data"] == [

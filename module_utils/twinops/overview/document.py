@@ -21,7 +21,7 @@ def assemble(read: Read) -> Document:
     flows = workflows.overview(read.specs, read.runs, read.created_at)
     deployed = _deployed(read.rollouts, read.signed_by, read.promotions)
     alarms = tuple(_alarm(alarm) for alarm in read.alarms)
-    checks, drift = findings.of(read.runs, read.results, read.plan)
+    checks, drift = findings.of(read.runs, read.results, None if _is_applied(read) else read.plan)
     deployment = _deployment(read.deployment) if read.deployment else None
     said = answers.answer(
         devices=fleet,
@@ -75,6 +75,12 @@ def _deployed(
         signed_by=tuple(signed_by),
         approved_by=promotions.get(item.get("model_digest", ""), ""),
     )
+
+
+def _is_applied(read: Read) -> bool:
+    """Whether the plan is that of the deployment: then it says what was different, not what is."""
+    plan, record = read.plan or {}, read.deployment or {}
+    return record.get("state") == "deployed" and bool(plan.get("digest")) and record.get("plan") == plan["digest"]
 
 
 def _deployment(record: Mapping[str, Any]) -> Deployment:

@@ -39,10 +39,14 @@ def of(
 
 
 def _in_the_cloud(plan: Mapping[str, Any]) -> list[Finding]:
-    """What a deployment would change: git and the cloud say different things there."""
+    """What a deployment would change, and what it would leave there although nobody declares it any more."""
+    at = str(plan["at"])
+    changes = [(ACT, change, _difference(change)) for change in plan["cloud"]]
+    orphans = [
+        (WATCH, orphan, "is there, and not in git; -e prune=true removes it") for orphan in plan.get("orphans", ())
+    ]
     return [
-        Finding(CLOUD, ACT, f"{change['kind']} {change['name']}", _difference(change), str(plan["at"]))
-        for change in plan["cloud"]
+        Finding(CLOUD, tone, f"{one['kind']} {one['name']}", detail, at) for tone, one, detail in [*changes, *orphans]
     ]
 
 
