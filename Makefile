@@ -104,8 +104,7 @@ lint-ansible: setup-dev
 	yamllint --strict .
 	ansible-lint --offline
 
-lint-.PHONY: pipeline
-pipeline: setup-dev ## check .gitlab-ci.yml: GitLab's schema, jobs that are needed and not there, our own rules
+lint-pipeline: setup-dev ## check .gitlab-ci.yml: GitLab's schema, jobs that are needed and not there, our own rules
 	check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml ci/*.yml
 	@python -m pipeline.check
 

@@ -198,6 +198,29 @@ def what_somebody_changed_by_hand_is_reported(company: Company) -> str:
     return f"{name}: enabled; mailed; repaired by ada"
 
 
+def an_edit_reaches_production(company: Company) -> str:
+    """The way that the README describes: a merge request with its plan, staging, and production by a person."""
+    schedule = "cron(0 4 * * ? *)"
+    set_schedule(company, schedule)
+    commit = company.commit(f"Evaluate at {schedule}")
+    git(company.clone, "push", "-q", "origin", "HEAD:refs/heads/evaluate-at-four")
+    proposed = company.gitlab("merge-request", "erin", "evaluate-at-four")
+    for env in ENVIRONMENTS:
+        expect(f"plan-{env}", proposed.job(f"plan-{env}").status, SUCCESS)
+        plan = company.artifact(proposed, f"plan-{env}", f"build/plans/{env}.json")
+        (change,) = [each for each in plan["cloud"] if each["name"].endswith(WORKFLOW) and each["kind"] == "rule"]
+        expect(f"the plan for {env}", (change["action"], change["after"].get("schedule")), ("update", schedule))
+    expect("jobs that deploy", [job.name for job in proposed.jobs if "deploy" in job.name], [])
+    merged = company.push()
+    expect("what was merged", merged.commit, commit)
+    expect_jobs(merged, deploy_staging=SUCCESS, deploy_production=MANUAL)
+    expect("staging's rule", (company.rule("staging", WORKFLOW) or {})["ScheduleExpression"], schedule)
+    approved = company.gitlab("play", str(merged.number), "deploy-production", "ada")
+    expect_jobs(approved, deploy_production=SUCCESS)
+    expect("production's rule", (company.rule("production", WORKFLOW) or {})["ScheduleExpression"], schedule)
+    return f"{SPEC}: planned on a merge request, then in staging, then in production"
+
+
 def two_pushes_at_once(company: Company) -> str:
     """Two pushes: the second deployment of staging waits for the first, and then wins."""
     numbers = [company.latest + 1, company.latest + 2]
@@ -307,6 +330,7 @@ STORIES = {
     "drift": Story(
         "What somebody changed by hand is reported, and repaired by hand", what_somebody_changed_by_hand_is_reported
     ),
+    "edit": Story("An edit of workflow.yml: merge request, staging, production", an_edit_reaches_production),
     "two-pushes": Story("Two pushes at once: one waits", two_pushes_at_once),
     "stale-plan": Story("An approval of a plan that is no longer true is refused", an_approval_of_what_is_no_longer_so),
     "tokens": Story("Tokens of another audience or branch are refused", only_this_branch_and_this_audience),

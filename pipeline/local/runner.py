@@ -135,10 +135,10 @@ def _attempt(project: Project, pipeline: Pipeline, job: Job) -> tuple[str, str]:
     argv = gitlab_ci_local(job.name, "--no-needs", "--force-shell-executor", "--no-artifacts-to-source")
     argv += ["--variables-file", str(variables), "--home", str(folder / ".gitlab-ci-local/home")]
     argv += ["--concurrency", "1"]
-    output, timed_out = _execute(argv, folder, _environment(project, pipeline, job), job.timeout_s)
+    begins_at = log.stat().st_size if log.exists() else 0
+    timed_out = _execute(argv, folder, _environment(project, pipeline, job), log, job.timeout_s)
     variables.unlink()
-    with log.open("a", encoding="utf-8") as kept:
-        kept.write(output)
+    output = log.read_bytes()[begins_at:].decode(errors="replace")
     result = next(iter(reversed(list(RESULT.finditer(output)))), None)
     status = SUCCESS if result and not result["word"] else WARNING if result and result["word"] == "WARN" else FAILED
     if job.artifacts and job.artifacts_when in ("always", "on_success" if status != FAILED else "on_failure"):
@@ -161,24 +161,26 @@ def _attempt(project: Project, pipeline: Pipeline, job: Job) -> tuple[str, str]:
     return status, "script_failure" if status == FAILED else ""
 
 
-def _execute(argv: list[str], folder: Path, environment: Mapping[str, str], timeout_s: float) -> tuple[str, bool]:
-    """The output of a program that leads a process group of its own, and whether it had to be ended."""
-    with subprocess.Popen(
-        argv,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    ) as process:
+def _execute(argv: list[str], folder: Path, environment: Mapping[str, str], log: Path, timeout_s: float) -> bool:
+    """Run a program, its output into ``log``; returns whether it had to be ended."""
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(
+            argv,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
-            return process.communicate(timeout=timeout_s)[0], False
+            process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             processes.end(processes.with_environment(f"{MARKER}={environment[MARKER]}"), grace_s=GRACE_S)
-            return process.communicate(timeout=GRACE_S)[0], True
+            return True
+    return False
 
 
 def _environment(project: Project, pipeline: Pipeline, job: Job) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,16 @@ def test_what_deploys_is_locked_and_never_cancelled(repository: Path) -> None:
         environment = job["environment"]["name"]
         assert (job["resource_group"], job["interruptible"]) == (environment, False), name
         assert environment in name
+
+
+def test_what_jobs_call_is_in_the_makefile_once(repository: Path) -> None:
+    preview = run(gitlab_ci_local("--preview"), cwd=repository, timeout_s=60)
+    described = {name: job for name, job in yaml.safe_load(preview.stdout).items() if name not in check.TOP_LEVEL}
+    lines = [line for job in described.values() for line in job.get("script", []) + job.get("after_script", [])]
+    called = {line.split()[1] for line in lines}
+    assert {"lint-pipeline", "test", "plan", "deploy", "drift", "page"} <= called
+    targets = re.findall(r"^([a-z-]+):(?!=)", (CLONE / "Makefile").read_text(), re.MULTILINE)
+    assert {target: targets.count(target) for target in called} == dict.fromkeys(called, 1)
 
 
 BROKEN = {
