@@ -30,8 +30,8 @@ OF_SENSORS = (STUCK, UNIT, SHIFTED, MISSING)
 SILENT_INTERVALS, SILENT_AT_LEAST_S = 3, 900
 """A device is silent when three reports in a row did not come, but not before a quarter of an hour."""
 RESTARTS_WITHIN, RESTARTS_MOST = timedelta(hours=1), 3
-STARTS_PER_INSTALL = 2
-"""An install restarts the service once, and once more where it is taken back."""
+STARTS_OF_COMMITTED, STARTS_OF_TAKEN_BACK = 1, 2
+"""An install starts the service, and once more where it is taken back."""
 CLOCK_WATCH_S, CLOCK_ACT_S, CLOCK_REFUSED_S = 5, 60, 900
 """S3 refuses who is a quarter of an hour off. What is said by two clocks a second apart is no news."""
 REPORT_DELAY_S = 60
@@ -177,15 +177,17 @@ def _restarts(facts: Facts) -> Iterator[Finding]:
     begin = reported_at - RESTARTS_WITHIN
     starts = [at for at in map(_time, _list(facts.get("starts"))) if at and at > begin]
     installs = [one for one in _list(facts.get("history")) if (at := _time(_get(one, "at"))) and at > begin]
-    unexplained = len(starts) - STARTS_PER_INSTALL * len(installs)
-    if unexplained > RESTARTS_MOST:
+    explained = sum(
+        STARTS_OF_COMMITTED if _text(one, "outcome") == "committed" else STARTS_OF_TAKEN_BACK for one in installs
+    )
+    if len(starts) - explained > RESTARTS_MOST:
         log = _texts(facts.get("log"))[-3:]
         yield Finding(
             RESTARTS,
             ACT,
             f"Its service started {len(starts)} times within an hour",
             (
-                f"installs of releases explain {min(len(starts), STARTS_PER_INSTALL * len(installs))} of them; "
+                f"installs of releases explain {explained} of them; "
                 f"the last starts: {', '.join(f'{at:%H:%M:%S}' for at in starts[-5:])} UTC",
                 *(f"log: {line}" for line in log),
             ),
