@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twinops import diagnosis
+from twinops.diagnosis import Heard
 from twinops.edge import agent, device_status, report
 from twinops.edge.facts import HIDDEN, LOG_LINES, LONGEST_TEXT, facts, without_secrets
 
@@ -162,3 +168,44 @@ def test_it_reports_again_when_another_release_runs(tmp_path: Path, monkeypatch:
     with pytest.raises(DoneError):
         device_status.keep_running(tmp_path, "report", 3600)
     assert ran == ["report", "report"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 12 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_device_whose_disk_is_full_still_reports_and_raises_an_alarm(
+    small_disk: Path, trained: Callable[[str], Path], s3: S3
+) -> None:
+    """What alarms it raised it cannot remember, so it raises them once an hour."""
+    s3.start()
+    device = Device(small_disk / "opt", (trained("v2") / "model.onnx").read_bytes())
+    install_program(
+        device, alarms=True, interval_s=3600, aws_environment={**AWS, "AWS_REGION": "x", "AWS_ENDPOINT_URL": s3.url}
+    )
+    device.start(AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    try:
+        device.wait_for("ok")
+        with contextlib.suppress(OSError), (small_disk / "ballast").open("wb") as ballast:
+            while True:
+                ballast.write(b"x" * 4096)
+                ballast.flush()
+        device.wait_for("failed")
+        done = run(device, "report")
+    finally:
+        device.kill()
+    assert (done.returncode, done.stderr) == (0, "")
+    latest = json.loads(s3.objects()["facts/device-test/latest.json"])
+    said = diagnosis.diagnose(Heard(latest, datetime.now(timezone.utc)), datetime.now(timezone.utc), [])
+    assert diagnosis.DISK in {finding.kind for finding in said}
+    assert not (device.root / report.MEMORY).exists()
+    assert report._begins_hour({**latest, "reported_at": "2026-11-23T08:09:59.0Z", "interval_s": 600})
+    assert not report._begins_hour({**latest, "reported_at": "2026-11-23T08:10:01.0Z", "interval_s": 600})

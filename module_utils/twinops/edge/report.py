@@ -83,7 +83,7 @@ def upload(root: Path, found: Mapping[str, Any], bucket: str) -> None:
         if mark.read_text(encoding="ascii") == reported_at[:13]:
             return
     put(history_key(device, reported_at))
-    mark.write_text(reported_at[:13], encoding="ascii")
+    _keep(mark, reported_at[:13])
 
 
 def raise_alarms(root: Path, found: Mapping[str, Any]) -> int:
@@ -96,14 +96,31 @@ def raise_alarms(root: Path, found: Mapping[str, Any]) -> int:
     except (OSError, ValueError, TypeError):
         memory = {}
     news, remembered = alarms.examine(found, memory)
+    if news and not _keep(root / MEMORY, json.dumps(memory)) and not _begins_hour(found):
+        return 0  # who cannot remember what he said says it once an hour
     if news:
         entry = {"Source": alarms.SOURCE, "DetailType": alarms.DETAIL_TYPE}
         detail = json.dumps(alarms.event(found, news))
         answer = _client("events").put_events(Entries=[{**entry, "Detail": detail}])
         if answer["FailedEntryCount"]:
             raise ClientError({"Error": answer["Entries"][0]}, "PutEvents")
-    durable.write_file(root / MEMORY, json.dumps(remembered).encode())
+    _keep(root / MEMORY, json.dumps(remembered))
     return len(news)
+
+
+def _keep(path: Path, text: str) -> bool:
+    """Write a file; false where the disk is full or read-only, which is what the facts say then."""
+    try:
+        durable.write_file(path, text.encode())
+    except OSError:
+        return False
+    return True
+
+
+def _begins_hour(found: Mapping[str, Any]) -> bool:
+    """Whether this is the first report of an hour."""
+    minutes, seconds = int(found["reported_at"][14:16]), float(found["reported_at"][17:19])
+    return bool(minutes * 60 + seconds < (found["interval_s"] or 0))
 
 
 def _client(service: str) -> Any:
@@ -122,8 +139,7 @@ def main(root: Path, command: str) -> int:
         return 0
     outcome, why = report(root)
     record = {"at": now(), "outcome": outcome, "reason": why}
-    with contextlib.suppress(OSError):  # a full or read-only disk is what the facts say then
-        durable.write_file(root / RECORD, json.dumps(record).encode() + b"\n")
+    _keep(root / RECORD, json.dumps(record) + "\n")
     if outcome != UPLOADED:
         sys.stderr.write(f"{outcome}: {why}\n")
     return 1 if outcome == FAILED else 0
