@@ -369,9 +369,11 @@ def _moved(facts: Facts, references: Sequence[Facts]) -> Iterator[Finding]:
         unit = _conversion(usual, now, width)
         if unit:
             label, factor, offset = unit
+            # The subject of a mail, which this becomes, takes no other letters.
+            plain = label.replace("°", "").replace("→", "to").encode("ascii", "replace").decode()
+            fits = f"{label}: {factor:g} × what is usual {'+' if offset >= 0 else '−'} {abs(offset):g} fits"
             yield Finding(
-                UNIT, ACT, f"{name} is reported in another unit: {label}",
-                (*evidence, f"{factor:g} × what is usual {'+' if offset >= 0 else '−'} {abs(offset):g} fits"),
+                UNIT, ACT, f"{name} is reported in another unit: {plain}", (*evidence, fits),
                 f"Set the sensor or gateway of {name} back to the unit that the model was trained on. "
                 "The model takes the numbers as they come.",
                 subject=name, conversion=(1 / factor, -offset / factor),

@@ -113,7 +113,8 @@ def test_every_conversion_is_recognised_and_can_be_undone(conversion: tuple[str,
     below = sorted(factor * value + offset for value in USUAL["f3"])
     heard = Heard(facts({}, {"f3": {"below": below}}), at("11:59:20"))
     (found,) = diagnosis.diagnose(heard, at("12:00:00"), others({}))
-    assert found.title.endswith(name)
+    assert any(name in evidence for evidence in found.evidence)
+    assert found.title.isascii(), "it becomes the subject of a mail"
     assert found.conversion is not None
     back = sorted(found.conversion[0] * value + found.conversion[1] for value in below)
     assert back == pytest.approx(USUAL["f3"])

@@ -140,7 +140,7 @@ def test_a_device_is_diagnosed_and_what_fits_is_tried(four_devices: World) -> No
     """As the twin runs it."""
     asked = {"device": "device-003", "history_h": 48}
     made, done = four_devices.start("staging_triage", asked, at=f"{now():%Y-%m-%dT%H:%M:%S.%fZ}")
-    assert "device-003: f1 is reported in another unit: °C → °F" in done.stdout
+    assert "device-003: f1 is reported in another unit: C to F" in done.stdout
     page = (made / "report.html").read_text()
     assert "its reports show it since" in page
     assert "decide the device&#39;s last 3 records here as it did there? Yes, all of them" in page
