@@ -130,7 +130,7 @@ test-faults: setup-dev ## kill a creation of the cloud at 20 random points; abou
 	@TWINOPS_KILLS=20 python -m pytest tests/sandbox/cloud/test_playbooks.py -k killed
 
 faults: setup-dev ## break dispatch and releases in every way we can think of, and print what came of each; fifteen minutes
-	@python -m pytest -m "faults or fault" tests/faults tests/edge
+	@python -m pytest -m "faults or fault" tests/faults tests/edge tests/unit/toolbox/test_standby.py
 
 mutations: setup-dev ## break each check of the verifier and each sync of the transaction, and print which test noticed; two minutes
 	@python -m tests.edge.mutations $(WORDS)

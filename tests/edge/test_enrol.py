@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,14 +115,28 @@ def changed(output: str) -> int:
     return int(re.search(r"device-001 +: .*\bchanged=(\d+)", output).group(1))  # type: ignore[union-attr]
 
 
-@pytest.fixture
-def enrolled(short_tmp: Path) -> Iterator[Enrolled]:
+@contextlib.contextmanager
+def fresh_device(home: Path) -> Iterator[Enrolled]:
     """A fresh device; everything on it is ended afterwards."""
     if not list(WHEELS.glob("*.whl")):
         pytest.skip("needs the devices' wheels: make setup")
-    made = Enrolled(short_tmp)
+    made = Enrolled(home)
     yield made
     devices.power_off(made.device)
+
+
+@pytest.fixture
+def enrolled(short_tmp: Path) -> Iterator[Enrolled]:
+    with fresh_device(short_tmp) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def untouched() -> Iterator[Enrolled]:
+    """A fresh device for tests that leave it as it is."""
+    short_tmp = tempfile.TemporaryDirectory(prefix="tw-", dir="/tmp", ignore_cleanup_errors=True)
+    with short_tmp as folder, fresh_device(Path(folder)) as made:
+        yield made
 
 
 def test_from_nothing_to_enrolled_and_again(enrolled: Enrolled) -> None:
@@ -181,7 +196,14 @@ def ok_status(enrolled: Enrolled) -> dict[str, Any] | None:
     return status if status["health"] and status["health"]["status"] == "ok" else None
 
 
-@pytest.mark.parametrize("once_there_is", ["venvs/*/bin/python", "venvs/*/lib/*/site-packages/numpy", "device.json"])
+@pytest.mark.parametrize(
+    "once_there_is",
+    [
+        pytest.param("venvs/*/bin/python", marks=pytest.mark.faults),
+        "venvs/*/lib/*/site-packages/numpy",
+        pytest.param("device.json", marks=pytest.mark.faults),
+    ],
+)
 def test_killed_in_the_middle_then_run_again(once_there_is: str, enrolled: Enrolled) -> None:
     process = enrolled.start()
     wait_until(lambda: list(enrolled.root.glob(once_there_is)), 120, once_there_is)
@@ -258,8 +280,8 @@ def test_a_wheel_that_the_lock_does_not_know_is_refused(enrolled: Enrolled) -> N
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_written(
-    changed_variables: dict[str, Any], message: str, enrolled: Enrolled
+    changed_variables: dict[str, Any], message: str, untouched: Enrolled
 ) -> None:
-    output = enrolled.run("--check", fails=True, **changed_variables)
+    output = untouched.run("--check", fails=True, **changed_variables)
     assert message in " ".join(output.split())
-    assert enrolled.files() == set()
+    assert untouched.files() == set()

@@ -20,7 +20,8 @@ from twinops.edge import install
 
 from tests.edge.release_world import CLONE, SETTINGS, KilledError, Killer, Publisher, World
 
-STAGES = ("install", "update", "update by delta", "failing update", "revert")
+STEPS = {"install": 5, "update": 1, "update by delta": 9, "failing update": 5, "revert": 2}
+"""Of each stage every so many operations are tried; every one of them by `make faults`."""
 MODEL = random.Random(1).randbytes(release.LARGE_BYTES)  # noqa: S311
 
 
@@ -72,9 +73,9 @@ class Scene:
         return {"install": {None, "v2"}, "failing update": {"v1", "v3"}}.get(self.stage, {"v1", "v2"})
 
 
-@pytest.fixture(params=STAGES)
-def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
-    scene = Scene(tmp_path, request.param)
+@pytest.fixture
+def scene(stage: str, tmp_path: Path) -> Iterator[Scene]:
+    scene = Scene(tmp_path, stage)
     yield scene
     scene.world.close()
 
@@ -87,12 +88,18 @@ def attempt(action: Any) -> None:
 
 
 @pytest.mark.fault("SIGKILL at every file operation", "exactly old or new is linked; the next run finishes or undoes")
-def test_killed_at_every_file_operation(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("stage", "step"),
+    [
+        *(pytest.param(stage, step, id=stage) for stage, step in STEPS.items()),
+        *(pytest.param(stage, 1, id=f"{stage}, each", marks=pytest.mark.faults) for stage, n in STEPS.items() if n > 1),
+    ],
+)
+def test_killed_at_every_file_operation(scene: Scene, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     killer = Killer(monkeypatch, scene.world.root)
     attempt(scene.act)
     operations = killer.count
     assert operations > (15 if scene.stage == "revert" else 60), killer.names
-    step = 3 if scene.stage == "update by delta" else 1  # most of its operations are those of an update
     for at in range(1, operations + 1, step):
         killer.at = None
         scene.reset()
@@ -108,13 +115,14 @@ def test_killed_at_every_file_operation(scene: Scene, monkeypatch: pytest.Monkey
         assert (state["release"], state["target"]) == (scene.expected, None), died_at
 
 
+@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.faults)])
 def test_killed_at_every_file_operation_and_then_the_old_release_is_wanted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = Scene(tmp_path, "update")
     killer = Killer(monkeypatch, scene.world.root)
     scene.act()
-    for at in range(1, killer.count + 1, 3):
+    for at in range(1, killer.count + 1, step):
         killer.at = None
         scene.reset()
         killer.count, killer.at = 0, at
@@ -139,7 +147,14 @@ install.install(pathlib.Path(root), wanted, settings, rollout_id="r1", archive=[
 
 
 @pytest.mark.fault("SIGKILL in a phase that lasts", "exactly old or new is linked; the next run finishes or undoes")
-@pytest.mark.parametrize("phase", ["smoke-tested", "switched", "probing"])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        pytest.param("smoke-tested", marks=pytest.mark.faults),
+        "switched",
+        pytest.param("probing", marks=pytest.mark.faults),
+    ],
+)
 def test_a_real_sigkill_at_a_phase(tmp_path: Path, phase: str) -> None:
     scene = Scene(tmp_path, "update")
     slow = {"smoke-tested": "python", "switched": "supervisorctl"}.get(phase)

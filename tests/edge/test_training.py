@@ -27,7 +27,9 @@ def metrics(folder: Path) -> dict[str, float]:
     return dict(json.loads((folder / "training.json").read_text())["metrics"])
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "version", ["v1", "v2", *(pytest.param(each, marks=pytest.mark.faults) for each in ("v3", "v4-hangs"))]
+)
 def test_training_twice_gives_the_same_bytes(version: str, trained: Callable[[str], Path], tmp_path: Path) -> None:
     # Another hash seed and more threads: what differs between two machines of the same kind.
     train(version, tmp_path, PYTHONHASHSEED="12345", OMP_NUM_THREADS="2")

@@ -152,6 +152,7 @@ def test_runs_are_taken_by_who_stands_by_and_share_nothing(twin: Twin) -> None:
     assert list(handover.folder(twin.home).iterdir()) == [handover.folder(twin.home) / SHA]
 
 
+@pytest.mark.faults
 def test_many_at_once_are_all_taken_once(twin: Twin) -> None:
     twin.stand_by()
     run_ids = [twin.claim(f"c{number}", sleep_s=1) for number in range(5)]
@@ -193,6 +194,7 @@ def test_a_killed_keeper_leaves_a_pipe_that_delays_nobody(twin: Twin) -> None:
     assert twin.end_of("a2") == STANDBY
 
 
+@pytest.mark.faults
 def test_a_killed_runner_is_replaced(twin: Twin) -> None:
     twin.stand_by()
     eventually(lambda: len(twin.processes()) == 2)
@@ -202,7 +204,7 @@ def test_a_killed_runner_is_replaced(twin: Twin) -> None:
     assert twin.end_of("a1") == STANDBY
 
 
-@pytest.mark.parametrize("who", ["keeper", "runner"])
+@pytest.mark.parametrize("who", ["keeper", pytest.param("runner", marks=pytest.mark.faults)])
 def test_who_hangs_is_not_waited_for(twin: Twin, who: str) -> None:
     twin.stand_by()
     eventually(lambda: len(twin.processes()) == 2)
@@ -242,6 +244,7 @@ def test_a_run_of_another_commit_has_its_own_code(twin: Twin) -> None:
     assert twin.end_of("a2") == STANDBY
 
 
+@pytest.mark.faults
 def test_only_one_stands_by(twin: Twin) -> None:
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda _: twin.stand_by(), range(3)))
