@@ -37,6 +37,8 @@ LINK = "link"
 ATTACHMENTS = (LINK, "none")
 
 _FOLDER = re.compile(r"[a-z][a-z0-9_]{0,40}")
+OF_ENVIRONMENT = "<env>"
+"""In the event of a spec: stands for the environment that it is deployed to."""
 METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,60}")
 PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,40}")
 LOCK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}\.txt")
@@ -224,6 +226,15 @@ def matching_event(workflow: Workflow) -> dict[str, Any]:
     if str(example["source"]).startswith("aws."):
         raise SpecError([f"{workflow.name}: event.source: expected a source of ours, AWS reserves {example['source']}"])
     return example
+
+
+def for_environment(pattern: Any, env: str) -> Any:
+    """A pattern with ``<env>`` in its texts replaced: an alarm of staging must not start a workflow of production."""
+    if isinstance(pattern, str):
+        return pattern.replace(OF_ENVIRONMENT, env)
+    if isinstance(pattern, Mapping):
+        return {key: for_environment(value, env) for key, value in pattern.items()}
+    return [for_environment(value, env) for value in pattern] if isinstance(pattern, (list, tuple)) else pattern
 
 
 def by_aws(workflow: Workflow) -> bool:

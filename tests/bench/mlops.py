@@ -34,9 +34,8 @@ for i in range(a.shape[1]):
     stats.wasserstein_distance(a[:, i], b[:, i])
 """
 TOOLBOX = """
-import pyarrow as pa
 from toolbox import drift
-drift.compare(*(pa.table({f"f{i}": x[:, i] for i in range(x.shape[1])}) for x in (a, b)))
+drift.compare(*(drift.Matrix(x, [f"f{i}" for i in range(x.shape[1])]) for x in (a, b)))
 """
 EVIDENTLY = """
 import warnings; warnings.simplefilter("ignore")

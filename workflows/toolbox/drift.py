@@ -18,7 +18,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from twinops.errors import TwinopsError
 
 from toolbox import columns, drift_text, policy, statistics, table, units
@@ -78,9 +80,32 @@ class Drift:
         return "warn" if self.small_changes or self.constant or self.missing else "none"
 
 
+class Matrix:
+    """An array as a table that :func:`compare` takes. A column is copied while it is looked at, so that memory never
+    holds a copy of all of them.
+    """
+
+    def __init__(self, values: NDArray[Any], names: Sequence[str]) -> None:
+        """:raises ColumnError: not one name for each column"""
+        if values.ndim != 2 or values.shape[1] != len(names):
+            raise ColumnError(f"array: expected [n, {len(names)}] for {len(names)} names, got {list(values.shape)}")
+        self._values, self._positions = values, {name: at for at, name in enumerate(names)}
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self._positions)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        return pa.chunked_array([pa.array(np.ascontiguousarray(self._values[:, self._positions[name]]))])
+
+
 def compare(
-    reference: pa.Table,
-    current: pa.Table,
+    reference: pa.Table | Matrix,
+    current: pa.Table | Matrix,
     limits: Policy | None = None,
     *,
     names: tuple[str, str] = ("reference", "current"),
@@ -101,7 +126,7 @@ def compare(
     return Drift(tuple(explained), limits, reference.num_rows, current.num_rows)
 
 
-def _common_columns(reference: pa.Table, current: pa.Table, names: tuple[str, str]) -> list[str]:
+def _common_columns(reference: pa.Table | Matrix, current: pa.Table | Matrix, names: tuple[str, str]) -> list[str]:
     both = [[name for name in one.column_names if name != IGNORED] for one in (reference, current)]
     for mine, other, here, there in ((*both, *names), (*both[::-1], *names[::-1])):
         missing = [name for name in mine if name not in set(other)]

@@ -12,7 +12,7 @@ from .. import runs
 from ..errors import TwinopsError
 from ..names import Names
 from ..runs import Run
-from ..spec import Workflow, matching_event
+from ..spec import Workflow, for_environment, matching_event
 from .ledger import Ledger, LedgerError
 
 POLL_S = 1.0
@@ -32,7 +32,7 @@ class Hand:
 
         :raises TwinopsError: EventBridge did not take it
         """
-        event = matching_event(workflow)
+        event = for_environment(matching_event(workflow), self._names.env)
         entry = {
             "Source": event["source"],
             "DetailType": event["detail-type"],

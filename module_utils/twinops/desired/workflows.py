@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from .. import data_sources, policies
 from ..errors import SpecError
 from ..resources import Function, Layer, LogGroup, Queue, Resource, Rule, Schedule, ScheduleGroup
 from ..runs import SCHEDULED_EVENT
 from ..schedule import UTC
+from ..spec import for_environment
 from .common import Estate, Options, Workflow
 from .observability import RETENTION_DAYS
 
@@ -26,9 +26,6 @@ OPTIONS = {
 
 INPUT_TEMPLATE_LIMIT = 8192
 """Characters of the input template of a rule's target (AWS)."""
-
-OF_ENVIRONMENT = "<env>"
-"""In the event of a spec: stands for the environment that it is deployed to."""
 
 DEAD_LETTER_RETENTION_S = 14 * 24 * 3600  # the longest AWS offers: a person has to look at them
 FUNCTION_TIMEOUT_S = 60
@@ -91,15 +88,6 @@ def rule(estate: Estate, workflow: Workflow) -> Rule:
         input_template=template,
         dead_letters=scope.dead_letters_arn,
     )
-
-
-def for_environment(pattern: Any, env: str) -> Any:
-    """A pattern with ``<env>`` in its texts replaced: an alarm of staging must not start a workflow of production."""
-    if isinstance(pattern, str):
-        return pattern.replace(OF_ENVIRONMENT, env)
-    if isinstance(pattern, Mapping):
-        return {key: for_environment(value, env) for key, value in pattern.items()}
-    return [for_environment(value, env) for value in pattern] if isinstance(pattern, (list, tuple)) else pattern
 
 
 def input_template(workflow: Workflow, git_sha: str) -> str:

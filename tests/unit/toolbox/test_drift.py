@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -239,3 +240,33 @@ def test_every_test_of_every_column_is_accounted_for() -> None:
     gaps = pa.array(np.where(np.arange(N) < 3, np.nan, now), from_pandas=True)
     one = feature(drift.compare(pa.table({"f": before}), pa.table({"f": gaps})), "f")
     assert one.p_adjusted == pytest.approx(3 * (one.p or 0))
+
+
+def test_an_array_is_compared_as_a_table_of_its_columns() -> None:
+    random = np.random.default_rng(4)
+    before, now = random.normal(10, 2, (2, N, 3))
+    now[:, 1] += 1
+    before[3, 0] = now[5, 2] = np.nan
+    names = ["a", "b", "c"]
+    tables = [pa.table({name: values[:, at] for at, name in enumerate(names)}) for values in (before, now)]
+    of_arrays = drift.compare(drift.Matrix(before, names), drift.Matrix(now, names))
+    assert drift.as_json(of_arrays) == drift.as_json(drift.compare(*tables))
+    assert of_arrays.drifted == ["b"]
+
+
+def test_an_array_in_memory_is_not_copied_as_a_whole() -> None:
+    columns, rows = 40, 20_000
+    values = np.random.default_rng(5).normal(size=(2, rows, columns))
+    names = [f"f{at}" for at in range(columns)]
+    drift.compare(drift.Matrix(values[0][:100], names), drift.Matrix(values[1][:100], names))  # what is loaded once
+    tracemalloc.start()
+    drift.compare(drift.Matrix(values[0], names), drift.Matrix(values[1], names))
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < values.nbytes / 4
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 2), (2, 3, 3)])
+def test_an_array_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(drift.ColumnError, match=r"array: expected \[n, 3\] for 3 names, got \["):
+        drift.Matrix(np.zeros(shape), ["a", "b", "c"])

@@ -17,6 +17,9 @@ from toolbox import fleet, report
 from toolbox.context import Context
 from toolbox.fleet import Heard, Release
 from twinops import release as releases
+from twinops.edge import alarms
+from twinops.spec import for_environment, matching_event
+from twinops.spec_files import load_workflows
 
 from tests.unit import test_diagnosis
 from tests.unit.toolbox import onnx_models
@@ -311,3 +314,21 @@ def test_a_page_about_a_thousand_devices_stays_small() -> None:
 def test_nothing_reported_is_said_as_such() -> None:
     page = pages.of_all([], now=now(), run=RUN)
     assert (page.state, page.headline) == ("none", "No device has reported within a month")
+
+
+# ---- what starts it
+
+
+def test_what_a_device_puts_on_the_bus_is_what_starts_it() -> None:
+    """Of its own environment only; and so does what `playbooks/invoke.yml` puts."""
+    (workflow,) = [one for one in load_workflows(CLONE) if one.name == "staging_triage"]
+    pattern = for_environment(workflow.event, "staging")
+    facts = {**device(now(), disk={"total_bytes": 100, "free_bytes": 1}), "env": "staging"}
+    news, _ = alarms.examine(facts, {})
+    detail = alarms.event(facts, news)
+    assert pattern == {
+        "source": [alarms.SOURCE], "detail-type": [alarms.DETAIL_TYPE], "detail": {"env": [detail["env"]]},
+    }  # fmt: skip
+    assert set(detail["parameters"]) <= {parameter.name for parameter in workflow.parameters}
+    by_hand = for_environment(matching_event(workflow), "staging")
+    assert by_hand == {"source": alarms.SOURCE, "detail-type": alarms.DETAIL_TYPE, "detail": {"env": "staging"}}
