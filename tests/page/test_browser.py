@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from tests.page import worlds
-from tests.page.browser import PHONE, search_ms
+from tests.page.browser import PHONE, cost_of_search
 from tests.page.conftest import Shown
 from tests.page.drawing import FOR_EVER_H, drawn, several
 
 Show = Callable[..., Shown]
 
-SEARCH_MS = 300
-"""People feel up to 100 ms as at once: so it is on a machine that does nothing else (docs/status-page.md)."""
+SEARCH_CPU_MS = 100
+"""What people feel as at once. Processor time, for both frames that a key asks for: other load does not change it."""
 
 
 def visible_devices(page: Any) -> list[str]:
@@ -37,9 +37,8 @@ def violations(page: Any) -> list[str]:
 
 
 PAGES: list[tuple[str, Callable[[], str], dict[str, Any]]] = [
-    ("troubled", lambda: drawn(worlds.troubled()), {}),
-    ("partial, phone, dark", lambda: drawn(worlds.partial()), {**PHONE, "color_scheme": "dark"}),
-    ("troubled, phone", lambda: drawn(worlds.troubled()), PHONE),
+    ("partial", lambda: drawn(worlds.partial()), {}),
+    ("troubled, phone, dark", lambda: drawn(worlds.troubled()), {**PHONE, "color_scheme": "dark"}),
     ("several, one unreadable", several, {"color_scheme": "dark"}),
     ("empty", lambda: drawn(worlds.empty()), {}),
 ]
@@ -59,7 +58,7 @@ def test_accessible_quiet_and_alone(show: Show, make: Callable[[], str], options
 
 def test_the_first_screen_says_what_is_wrong_and_leads_there(show: Show) -> None:
     page = show(drawn(worlds.troubled())).page
-    assert page.locator(".answer h2").inner_text() == "3 things need somebody, 4 more to watch"
+    assert page.locator(".answer h2").inner_text() == "3 things need somebody, 5 more to watch"
     assert page.locator(".answer").bounding_box()["y"] < 100
     first = page.locator(".answer .items li").first
     assert "1 of 6 devices failed" in first.inner_text()
@@ -80,7 +79,7 @@ def test_search_and_menus_narrow_each_other(show: Show) -> None:
     page.get_by_role("button", name="Clear").click()
     assert search.input_value() == ""
     page.get_by_role("button", name="Show all 200").click()
-    assert len(visible_devices(page)) == 200
+    assert page.locator(".devices tbody tr:not([hidden])").count() == 200
     commit = worlds.release("v1")["git_sha"][:12]
     search.fill(f"{commit} silent")
     told(page, "4 of 200 devices.")
@@ -158,18 +157,19 @@ def test_times_are_ages_with_their_zone_and_an_old_page_says_so(show: Show) -> N
 
 
 def test_without_script_everything_is_there(show: Show) -> None:
-    page = show(drawn(worlds.troubled(200)), java_script_enabled=False).page
-    assert len(visible_devices(page)) == 200
+    page = show(drawn(worlds.troubled(120)), java_script_enabled=False).page
+    assert page.locator(".devices tbody tr").count() == 120
+    assert page.locator(".devices tbody tr").last.is_visible()
     assert not page.locator(".filter").is_visible(), "no control that does nothing"
     assert page.locator(".devices tbody time").first.inner_text().endswith(" UTC")
 
 
-def test_a_thousand_devices_are_searched_at_once(show: Show) -> None:
+def test_a_thousand_devices_are_searched_at_once(show: Show, chromium: Any) -> None:
     text = drawn(worlds.troubled(1000))
     page = show(text).page
-    took_ms = search_ms(page)
+    cost = cost_of_search(chromium, page)
     assert page.locator(".devices .shown").inner_text() == "The first 100 of 1,000 that fit, of 1,000 devices."
-    assert took_ms < SEARCH_MS
+    assert 0 < cost.cpu_ms < SEARCH_CPU_MS
     assert len(text) < 1_100_000
 
 
