@@ -54,6 +54,10 @@ options:
       - Who may sign what, for a new repository; C(root), C(targets), C(release), C(current), C(snapshot), C(timestamp).
       - Each has C(keys), a list of names, and C(threshold). A role that is left out has the keys of docs/keys.md.
     type: dict
+  rollout_id:
+    description: For C(current) - the rollout that makes it so; devices that pull note it in their history.
+    type: str
+    default: ''
   approver:
     description: Who wants this, for the model registry; by default the ARN of the caller.
     type: str
@@ -159,6 +163,7 @@ SPEC = {
     "signature_threshold": {"type": "int", "default": 1},
     "key_roles": {"type": "dict", "no_log": False},
     "approver": {"type": "str", "default": ""},
+    "rollout_id": {"type": "str", "default": ""},
     "rebuild": {"type": "bool", "default": False},
     **SIGNING,
     **ACCESS,
@@ -194,6 +199,7 @@ def run(params: dict, apply: bool) -> dict:
         key_plan=key_plan(params["env"], params["signature_threshold"], params["key_roles"]),
         development_keys=params["development_keys"],
         rebuild=params["rebuild"],
+        rollout_id=params["rollout_id"],
         approver=params["approver"] or caller,
     )
     name = params["bucket"] or names.Names(options.env, caller.split(":")[4]).bucket("models")

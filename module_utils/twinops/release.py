@@ -316,16 +316,18 @@ def stored_path(target: str, digest: str) -> str:
 
 
 def current_bytes(
-    version: str, manifest_sha256: str, before: Mapping[str, Any] | None, *, again: bool = False
+    version: str, manifest_sha256: str, before: Mapping[str, Any] | None, *, rollout_id: str = "", again: bool = False
 ) -> bytes:
     """``current.json``. Its serial grows with each move away from ``before``, so that a device tells old from new.
 
-    ``again`` lets it grow without a move: whoever left this release for another one is to come back.
+    ``rollout_id`` is the rollout that made it current, where one did. ``again`` lets the serial grow without a move:
+    whoever left this release for another one is to come back.
     """
     named = {"release": version, "manifest_sha256": manifest_sha256}
     if before is not None and not again and {key: before.get(key) for key in named} == named:
         return as_json_bytes(dict(before))
-    return as_json_bytes({**named, "serial": current_serial(before) + 1})
+    by = {"rollout_id": rollout_id} if rollout_id else {}
+    return as_json_bytes({**named, **by, "serial": current_serial(before) + 1})
 
 
 def current_serial(current: Mapping[str, Any] | None) -> int:
@@ -345,7 +347,8 @@ def parse_current(content: bytes, where: str) -> dict[str, Any]:
         raise SpecError([f"{where}: expected release and manifest_sha256, got something else ({error!r})"]) from error
     if not VERSION.fullmatch(str(version)) or not SHA256.fullmatch(str(digest)):
         raise SpecError([f"{where}: expected a release and its digest, got {version!r} and {digest!r}"])
-    return {"release": version, "manifest_sha256": digest, "serial": serial}
+    rollout_id = str(data.get("rollout_id", ""))
+    return {"release": version, "manifest_sha256": digest, "serial": serial, "rollout_id": rollout_id}
 
 
 LARGE_BYTES = 256 << 10

@@ -44,7 +44,7 @@ AT_REST = (IDLE, COMMITTED, ROLLED_BACK)
 HISTORY_LENGTH = 20
 
 PULL = "pull"
-"""The ``rollout_id`` of what a device pulled by itself."""
+"""The ``rollout_id`` of what a device pulled by itself begins with this (:func:`pulled`)."""
 
 NOTHING = "nothing"
 INSTALL = "install"
@@ -140,9 +140,14 @@ def decided(state: Mapping[str, Any], current_serial: int) -> dict[str, Any]:
     return {**state, "current_serial": current_serial}
 
 
+def pulled(rollout_id: str) -> str:
+    """The ``rollout_id`` of what a device pulls; ``rollout_id`` made it current, and is empty where none did."""
+    return f"{PULL} of {rollout_id}" if rollout_id else PULL
+
+
 def is_pulled(state: Mapping[str, Any]) -> bool:
     """Whether the open transaction, if any, was begun by a pull: then a pull may go on with it."""
-    return not at_rest(state) and state["rollout_id"] == PULL
+    return not at_rest(state) and str(state["rollout_id"]).partition(" ")[0] == PULL
 
 
 def may_follow(state: Mapping[str, Any], current_serial: int) -> bool:

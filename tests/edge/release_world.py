@@ -73,9 +73,10 @@ class Publisher:
         self.manifests[manifest.digest] = manifest
         return self.deliverable(manifest.digest)
 
-    def make_current(self, wanted: Mapping[str, Any]) -> None:
-        """What the end of a completed rollout does."""
-        self._point(release.current_bytes(wanted["release"], wanted["release_digest"], self.current))
+    def make_current(self, wanted: Mapping[str, Any], rollout_id: str = "") -> None:
+        """What the end of a completed rollout does; without ``rollout_id`` what an operator does who goes back."""
+        named = (wanted["release"], wanted["release_digest"])
+        self._point(release.current_bytes(*named, self.current, rollout_id=rollout_id))
 
     def reaffirm(self) -> None:
         """What a gate that blocks another release does."""

@@ -77,9 +77,9 @@ class Field:
     def put(self, name: str, content: bytes) -> None:
         self.client.put_object(Bucket=self.bucket, Key=f"tuf/{name}", Body=content)
 
-    def complete(self, wanted: dict[str, Any]) -> None:
+    def complete(self, wanted: dict[str, Any], rollout_id: str = "") -> None:
         """A rollout that this device had no part in."""
-        self.publisher.make_current(wanted)
+        self.publisher.make_current(wanted, rollout_id)
         self.upload()
 
     def pull(self) -> tuple[str, str]:
@@ -123,10 +123,10 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 @pytest.mark.fault("device that was off during a rollout", "pulls what it missed")
 def test_a_device_that_was_off_catches_up(field: Field) -> None:
-    field.complete(field.publisher.publish("v2", OTHER))
+    field.complete(field.publisher.publish("v2", OTHER), "r2")
     assert field.pull() == ("installed", "v2 runs")
     last = field.world.state()["history"][-1]
-    assert (field.runs, last["outcome"], last["rollout_id"]) == ("v2", "committed", "pull")
+    assert (field.runs, last["outcome"], last["rollout_id"]) == ("v2", "committed", "pull of r2")
     assert [path.name for path in (field.world.root / "pull/incoming").iterdir()] == []
     assert field.pull() == ("nothing", "v2 runs")
 
@@ -216,6 +216,7 @@ def test_an_operator_s_way_back_is_followed_also_to_a_release_that_was_current_b
     field.complete(field.v1)
     assert field.pull() == ("installed", "v1 runs")
     assert field.runs == "v1"
+    assert field.world.state()["history"][-1]["rollout_id"] == "pull"
 
 
 def test_a_release_that_does_not_run_here_is_tried_once(field: Field) -> None:
@@ -351,7 +352,7 @@ def test_killed_at_file_operations(field: Field, monkeypatch: pytest.MonkeyPatch
     """The next pull finishes, or undoes and begins anew."""
     v2 = field.publisher.publish("v2", CHANGED)
     field.world.deliver(v2)
-    field.complete(v2)
+    field.complete(v2, "r2")
     saved = field.world.root.with_name("saved")
     shutil.copytree(field.world.root, saved, symlinks=True)
     killer = Killer(monkeypatch, field.world.root)

@@ -44,6 +44,8 @@ class Options:
     """The release that ``spec.shadow`` names."""
     approver: str = ""
     """Who publishes, or makes it current; for the model registry."""
+    rollout_id: str = ""
+    """The rollout that makes it current."""
 
 
 def reconcile(
@@ -74,7 +76,8 @@ def reconcile(
         model_versions.register(registry(manifest.model["name"]), manifest, approver=options.approver)
     infos: dict[str, Target] = {**release_infos(env, manifest)}
     if options.state == CURRENT:
-        pointer = release.current_bytes(manifest.release, manifest.digest, store.current())
+        named = (manifest.release, manifest.digest)
+        pointer = release.current_bytes(*named, store.current(), rollout_id=options.rollout_id)
         infos[release.current_target(env)] = targets[release.current_target(env)] = pointer
     if apply and options.development_keys and store.repository is None:
         keys.generate(all_keys(options.key_plan))
@@ -127,7 +130,8 @@ def reaffirm(env: str, store: ReleaseStore, *, apply: bool) -> dict[str, Any]:
     if current is None:
         return {"changed": False, "current": None, "written": []}
     target = release.current_target(env)
-    pointer = release.current_bytes(current["release"], current["manifest_sha256"], current, again=True)
+    named, by = (current["release"], current["manifest_sha256"]), current.get("rollout_id", "")
+    pointer = release.current_bytes(*named, current, rollout_id=by, again=True)
     published = store.publish({target: pointer}, {target: pointer}, apply=apply)
     if published.lacking:
         raise TwinopsError(

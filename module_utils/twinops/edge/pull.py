@@ -114,22 +114,22 @@ class Pull:
         reason = install.reason_not_to_pull(state, wanted)
         if reason:
             return NOTHING, reason
-        settings = self._settings.of_install()
+        by, settings = slots.pulled(current["rollout_id"]), self._settings.of_install()
         if state["target"] is None and not settings.is_open():
-            self._install(wanted, settings)
+            self._install(wanted, settings, by)
             return WAITING, f"{wanted.release} waits for the maintenance window {settings.maintenance_window} UTC"
         manifest = self._manifest(trust, wanted)
         self._fetch(trust, manifest, may_use_deltas=True)
         try:
-            changed, state = self._install(wanted, settings)
+            changed, state = self._install(wanted, settings, by)
         except install.WholeFilesNeededError:
             self._fetch(trust, manifest, may_use_deltas=False)
-            changed, state = self._install(wanted, settings)
+            changed, state = self._install(wanted, settings, by)
         return (INSTALLED, f"{state['release']} runs") if changed else (NOTHING, f"{state['release']} runs")
 
-    def _install(self, wanted: install.Wanted, settings: install.Settings) -> tuple[bool, dict[str, Any]]:
+    def _install(self, wanted: install.Wanted, settings: install.Settings, by: str) -> tuple[bool, dict[str, Any]]:
         root, incoming = self.device.root, self.device.incoming
-        return install.install(root, wanted, settings, rollout_id=slots.PULL, archive=None, incoming=incoming)
+        return install.install(root, wanted, settings, rollout_id=by, archive=None, incoming=incoming)
 
     def _refresh(self) -> verify.Verifier:
         """Fetch the newest metadata and check them, on a copy of what this device has seen.
