@@ -576,7 +576,7 @@ def test_a_challenger_is_trained_on_the_twin_and_proposed(dispatching: Dispatchi
     registry.register(version, approver="test", reason="released")
     registry.promote("v1", approver="test", reason="released")
     put_decisions(dispatching, "v1", minutes_ago=7, wrong_every=500)
-    run = by_hand(dispatching, "retrain", candidates="boosting")
+    run = by_hand(dispatching, "retrain", candidates="deeper-trees")
     evaluation = json.loads(output_of(dispatching, run, "evaluation.json"))
     assert evaluation["comparison"]["n"] == 1000
     assert evaluation["comparison"]["verdict"] in ("promote", "hold"), "a thousand records may be too few"

@@ -153,13 +153,17 @@ def _answer(outcome: Outcome) -> tuple[State, str, str]:
     )
 
 
+_UNSEEN = ("random_state", "tol", "max_iter")
+"""Parameters that steer the computation, and say nothing about the model."""
+
+
 def _candidates(outcome: Outcome) -> Section:
     rows = [
         (
             one.candidate.name + (" (chosen)" if one is outcome.chosen else ""),
             f"{one.held_out_f1:.4f}",
             one.candidate.trainer,
-            ", ".join(f"{name} {value}" for name, value in one.candidate.parameters.items()),
+            ", ".join(f"{name} {value}" for name, value in one.candidate.parameters.items() if name not in _UNSEEN),
         )
         for one in outcome.tried
     ]

@@ -134,7 +134,8 @@ def name_of(chosen: Trained, version: str, state: State, tree: Path) -> tuple[st
     """
     digest = chosen.sha256("model.onnx")
     same = [known.name for known in state.versions.values() if known.sha256 == digest]
-    released = [name for name in same if training.release_file(tree, name)]
+    released = training.release_like(tree, chosen.candidate, but=version)
+    released += [name for name in same if training.release_file(tree, name)]
     if released:
         return version, released[0]
     return (same[0] if same else version), ""

@@ -81,6 +81,19 @@ def release_file(tree: Path, version: str) -> Path | None:
     return next((file for name in names if name and (file := tree / release.release_path(name)).is_file()), None)
 
 
+def release_like(tree: Path, candidate: Candidate, *, but: str) -> list[str]:
+    """Releases of this commit, but one, that are trained as a candidate is: theirs is the same model."""
+    found = []
+    for file in sorted((tree / "edge/releases").glob("*.yml")):
+        spec = release.parse_release(yaml.safe_load(file.read_text("utf-8")), release.release_path(file.stem))
+        if (spec.trainer, dict(spec.parameters)) == (
+            candidate.trainer,
+            dict(candidate.parameters),
+        ) and file.stem != but:
+            found.append(file.stem)
+    return found
+
+
 def describe(champion: str, data_version: str, candidate: Candidate) -> str:
     """Of the new release. It follows from what was trained, so that a repeated run proposes the same file."""
     return f"Challenger of {champion}, retrained on data version {data_version[:12]} ({candidate.name})."

@@ -131,12 +131,15 @@ def daily_intervals(
     return Chart(height, description, (*shapes, *_legend(list(series), dashed=line)))
 
 
+_STEPS = (10, 12, 16, 20, 24, 32, 40, 60, 80, 100, 120)
+
+
 def nice_ceiling(value: float) -> float:
-    """The first of 4, 8, 20, 40, 80, 100, 200, ... that is not below ``value``: a quarter of it is a whole number."""
-    if value <= 4:
-        return 4
-    scale = 10 ** math.floor(math.log10(value))
-    return next(step * scale for step in (1, 2, 4, 8, 10, 20) if step * scale >= value and step * scale % 4 == 0)
+    """The first of 4, 8, 12, 16, 20, 24, 32, 40, 60, 80, 100, ... not below ``value``: its quarters are whole."""
+    if value <= 8:
+        return 4 if value <= 4 else 8
+    scale = 10 ** math.floor(math.log10(value)) / 10
+    return next(step * scale for step in _STEPS if step * scale >= value and step * scale % 4 == 0)
 
 
 class _Axes:

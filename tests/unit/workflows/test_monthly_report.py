@@ -21,7 +21,7 @@ from monthly_report.customers import CustomerError
 from monthly_report.month import Month, Span
 from scipy import stats
 from sklearn.metrics import f1_score
-from toolbox import pdf, report
+from toolbox import chart, pdf, report
 
 from tests.unit.workflows.months import DEVICES, END, START, at, decisions, incidents, labels_of, month
 
@@ -317,6 +317,13 @@ def test_every_customer_in_one_page() -> None:
 
 
 # ---- the page and the PDF
+
+
+@pytest.mark.parametrize(
+    ("value", "top"), [(0, 4), (4, 4), (5, 8), (9, 12), (10, 12), (99, 100), (450, 600), (1200, 1200), (13501, 16000)]
+)
+def test_the_top_of_an_axis(value: float, top: float) -> None:
+    assert chart.nice_ceiling(value) == top
 
 
 class Words(HTMLParser):

@@ -91,6 +91,16 @@ def test_the_next_version(tmp_path: Path, files: list[str], registered: list[str
     assert training.next_version(tmp_path, registered) == expected
 
 
+def test_releases_that_have_a_candidates_model_already() -> None:
+    boosting, deeper = (
+        training.read_candidates(CLONE / "workflows/retrain/candidates.yml", name)[0]
+        for name in ("boosting", "deeper-trees")
+    )
+    assert training.release_like(CLONE, boosting, but="v5") == ["v2"]
+    assert training.release_like(CLONE, boosting, but="v2") == []
+    assert training.release_like(CLONE, deeper, but="v5") == []
+
+
 # ---- the records that are judged on
 
 
@@ -263,7 +273,7 @@ def field(world: World, champion: Path) -> World:
     return world
 
 
-ASKED: dict[str, Any] = {"model": "shuttle-anomaly", "candidates": "boosting", "lookback_h": 24}
+ASKED: dict[str, Any] = {"model": "shuttle-anomaly", "candidates": "deeper-trees", "lookback_h": 24}
 STARTED = f"{NOON + timedelta(hours=3):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
