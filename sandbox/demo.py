@@ -11,13 +11,16 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
+from twinops.aws.invoke import Hand
 from twinops.aws.ledger import Rollout
+from twinops.spec_files import load_workflows
 
 from sandbox import playbook, summary
-from sandbox.estate import Estate, EstateError
-from sandbox.settings import SettingsError, load
+from sandbox.estate import NAMES, Estate, EstateError
+from sandbox.settings import CLONE, SettingsError, load
 
 FIRST_RELEASE, GOOD_RELEASE, BAD_RELEASE, HANGING_RELEASE = "v1", "v2", "v3", "v4-hangs"
 WORKFLOW = "model_evaluation"
@@ -109,6 +112,26 @@ def evaluation_of(estate: Estate, rollout: Rollout) -> str:
     return f"run {run['run_id']}: exit code {run['exit_code']} after {run['duration_s']:.1f} s"
 
 
+def report(estate: Estate) -> str:
+    """What runs each night and each month, started by hand for once: all of them beside each other."""
+    month = datetime.now(timezone.utc).strftime("%Y-%m")
+    parameters = {"drift_report": {}, "staging_triage": {}, "monthly_report": {"month": month}}
+    missing = [name for name in parameters if estate.succeeded_run(name) is None]
+    if not missing:
+        return f"{NOTHING_TO_DO}: {', '.join(parameters)} have succeeded"
+    hand, workflows = Hand(NAMES.env, estate.client), {one.name: one for one in load_workflows(CLONE)}
+    commit = estate.commit()
+    started = {name: hand.call_backup(workflows[name], parameters[name], commit) for name in missing}
+    for name, event_id in started.items():
+        run = estate.wait_for_run(event_id, timeout_s=RUN_TIMEOUT_S)
+        if run["state"] != "SUCCEEDED":
+            raise EstateError(
+                f"run {run['run_id']} of {name}: expected SUCCEEDED, got {run['state']} "
+                f"(exit code {run.get('exit_code')}): {run.get('reason', '')}. Its log: {run.get('log_stream')}"
+            )
+    return f"{', '.join(missing)}: done"
+
+
 def refuse(estate: Estate) -> str:
     """A model with accuracy 0.93 that raises no alarm: the gate on model metrics stops it at the canary."""
     return stopped(estate, BAD_RELEASE, "the gate", log="edge-v3")
@@ -150,6 +173,7 @@ STEPS = (
     Step("Evaluate the models, which the end of the rollout has started", evaluate),
     Step("Try a bad v3", refuse),
     Step("Try a model that hangs", refuse_hanging),
+    Step("Ask for the reports of the night and of the month", report),
     Step("Ask the devices over SSH", verify),
 )
 

@@ -156,6 +156,11 @@ class Estate:
 
     # -- files ----------------------------------------------------------------------------------------------------
 
+    def commit(self) -> str:
+        """The commit of the clone, which twins can fetch."""
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=CLONE, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     def call_count(self) -> dict[str, int]:
         """AWS calls that reached the endpoint so far: ``read``, ``write``, and ``upload``, the writes of devices."""
         count = {"read": 0, "write": 0, "upload": 0}

@@ -116,16 +116,24 @@ def subject(file: Path) -> str:
 
 def places(estate: Estate) -> list[str]:
     home = shown(estate.settings.home)
-    reports = [shown(report(estate, run)) for run in estate.runs()[:1] if "report_key" in run]
     return aligned(
         [
-            ("report", ", ".join(reports) or "none yet"),
+            *(reports(estate) or [("report", "none yet")]),
             ("Jupyter of the twins", "make jupyter   (links are valid for five minutes)"),
             ("a device", f"ssh -F {home}/ssh_config device-001 twinops-edge status"),
             ("AWS tools", f"AWS_CONFIG_FILE={home}/aws/config AWS_PROFILE={PROFILE}"),
             ("stop", "make down"),
         ]
     )
+
+
+def reports(estate: Estate) -> list[tuple[str, str]]:
+    """The newest report of each workflow."""
+    newest: dict[str, Run] = {}
+    for run in estate.runs():
+        if "report_key" in run:
+            newest.setdefault(run["workflow"], run)
+    return [(f"report {name}", shown(report(estate, newest[name]))) for name in sorted(newest)]
 
 
 def shown(path: Path) -> str:

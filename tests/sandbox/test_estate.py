@@ -16,6 +16,7 @@ from twinops.aws.registry import Registry, after
 from sandbox import demo
 from sandbox.estate import NAMES
 from tests.sandbox.support import eventually
+from tests.sandbox.test_redshift_data import Database
 
 if TYPE_CHECKING:
     from tests.conftest import Demonstration, Sandbox
@@ -96,6 +97,22 @@ def test_the_evaluation_of_v3_is_where_the_gate_of_its_next_rollout_looks(
     said = verdicts.read(sandbox.client("s3"), NAMES.bucket("data"), blocked["model_digest"])
     assert said is not None
     assert (said["verdict"], said["release"], said["champion"]) == ("block", "v3", "v2")
+
+
+def test_the_reports_of_night_and_month_are_linked_and_have_an_answer(estate: Demonstration, sandbox: Sandbox) -> None:
+    for name in ("drift_report", "model_evaluation", "monthly_report", "staging_triage"):
+        run = sandbox.succeeded_run(name)
+        assert run is not None, name
+        assert re.search(
+            rf"^  report {name} +\S+/{name}/{run['run_id']}/report.html$", estate.first.output, re.MULTILINE
+        )
+
+
+def test_the_drift_report_finds_nothing_and_keeps_its_rows(estate: Demonstration, sandbox: Sandbox) -> None:
+    """The devices read what the model was trained on; device, group of features, and the verdict are in the table."""
+    rows = Database(sandbox.client("redshift-data")).rows("select device, feature_group, verdict from drift_summary")
+    devices = ["*", *sandbox.devices()]
+    assert sorted(rows) == sorted([device, group, "none"] for device in devices for group in ("differences", "levels"))
 
 
 def test_v3_is_recorded_as_rolled_back_and_nobody_runs_it(estate: Demonstration, sandbox: Sandbox) -> None:
