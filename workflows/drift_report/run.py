@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,15 @@ import fleet_drift_page
 import pandas as pd
 import pyarrow as pa
 import yaml
-from botocore.exceptions import BotoCoreError, ClientError
 from fleet_drift import FleetDrift
 from fleet_drift_page import Window
-from toolbox import context, data, datasets, drift, policy, report, training_data
+from toolbox import context, data, datasets, drift, fleet, policy, report, training_data
 from toolbox.context import Context
 from toolbox.registry import Registry, Version
 from twinops.errors import TwinopsError
 
 GROUPS_FILE = Path(__file__).with_name("feature_groups.yml")
 SUMMARY = "drift_summary"
-DOWNLOADS_AT_ONCE = 16
 
 
 def main() -> int:
@@ -94,30 +91,16 @@ def reported_gaps(
     Nobody decides on a record that lacks a reading, so decisions do not show it. What a device writes is not trusted to
     be complete: one that reports nothing of the kind, or of an earlier release, is left out.
 
-    :raises DataError: the bucket cannot be read
+    :raises FleetError: the bucket cannot be read
     """
-    try:
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="facts/", Delimiter="/")
-        folders = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
-        with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
-            facts = dict(zip(folders, pool.map(lambda folder: _latest(s3, bucket, folder), folders), strict=True))
-    except (BotoCoreError, ClientError) as error:
-        raise data.DataError(f"s3://{bucket}/facts/: expected to read what devices report: {error}") from error
-    counted = {folder.split("/")[1]: _gaps(body, features, since) for folder, body in facts.items()}
+    heard = fleet.latest(s3, bucket)
+    counted = {device: _gaps(one.facts, features, since) for device, one in heard.items()}
     return {device: gaps for device, gaps in counted.items() if gaps}
 
 
-def _latest(s3: Any, bucket: str, folder: str) -> bytes:
-    """What a device reported last; empty where only its history is left."""
+def _gaps(facts: Mapping[str, Any], features: list[str], since: datetime) -> dict[str, tuple[int, int]]:
     try:
-        return bytes(s3.get_object(Bucket=bucket, Key=f"{folder}latest.json")["Body"].read())
-    except s3.exceptions.NoSuchKey:
-        return b""
-
-
-def _gaps(body: bytes, features: list[str], since: datetime) -> dict[str, tuple[int, int]]:
-    try:
-        readings = json.loads(body)["readings"]
+        readings = facts["readings"]
         if datetime.fromisoformat(readings["until"].replace("Z", "+00:00")) < since:
             return {}
         of = readings["features"]
