@@ -159,6 +159,7 @@ oracle: ## ask evidently again what the toolbox's statistics are compared with (
 drift-power: setup-dev ## how often toolbox.drift alarms falsely, and what it finds: 300 random halves each, plots in docs/images
 	@PYTHONPATH=workflows:module_utils python -m tests.bench.drift_power $(BENCH)
 	@PYTHONPATH=workflows:module_utils python -m tests.bench.drift_example
+	@PYTHONPATH=workflows:module_utils python -m tests.bench.drift_fleet_example
 
 bench-inference: setup-dev ## the service of a device beside a bare onnxruntime loop, and an outage of S3 (docs/bench.md); five minutes
 	@PYTHONPATH=module_utils python -m tests.bench.inference $(BENCH)

@@ -199,7 +199,10 @@ def _map(judged: Sequence[DeviceDrift]) -> Figure:
     _mark(axis, judged, rows, columns)
     some = "; ".join(f"{one.device} {', '.join(one.suspects[:3])}" for one in judged if one.suspects) or "none"
     whole = len(judged) <= MOST_DEVICES and len(names) <= MOST_FEATURES
-    caption = "The darker, the fewer values in common with the training data. ◆ drift, ■ stands still, ▲ small change."
+    caption = (
+        "The darker, the fewer values in common with the training data. "
+        "◆ drift, ■ stands still, ▲ small change, ○ missing readings."
+    )
     return Figure(
         report.svg(figure, f"How far devices' features are from the training data, from 0 to 1. Findings: {some}."),
         caption if whole else f"{caption} The map shows those that changed most.",
@@ -208,6 +211,9 @@ def _map(judged: Sequence[DeviceDrift]) -> Figure:
 
 def _mark(axis: Any, judged: Sequence[DeviceDrift], rows: Sequence[str], columns: Sequence[str]) -> None:
     for one in judged:
+        for name in one.gaps if one.device in rows else ():
+            if name in columns:
+                axis.annotate("○", (columns.index(name), rows.index(one.device)), ha="center", va="center", color=_RED)
         for feature in one.found.features if one.found and one.device in rows else ():
             if feature.finding and feature.name in columns:
                 at = (columns.index(feature.name), rows.index(one.device))
