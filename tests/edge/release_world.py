@@ -1,8 +1,8 @@
 """A small world for install tests: real keys, a real TUF repository, a device folder, and a service that can misbehave.
 
-Faked is only what surrounds the transaction: `venv/bin/supervisorctl` notes which slot it started from, a thread in
-this process answers for that slot at the health endpoint, and `venv/bin/python` answers the smoke test without loading
-onnxruntime.
+Faked is only what surrounds the transaction: behind the socket of supervisord `venv/bin/supervisorctl` notes which slot
+it started from, a thread in this process answers for that slot at the health endpoint, and `venv/bin/python` answers
+the smoke test without loading onnxruntime.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ import json
 import os
 import shlex
 import shutil
+import socketserver
+import subprocess
 import sys
+import tempfile
 import threading
+import xmlrpc.client
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from twinops import release
+from twinops import devices, release
 from twinops.aws import release_bundle
 from twinops.edge import agent, install
 from twinops.publishing import delivery
@@ -134,6 +138,7 @@ class World:
         device = {"device": "d1", "env": ENV, "address": "127.0.0.1", "health_port": self.server.server_port}
         (root / "device.json").write_text(json.dumps({**device, "sensor": {"rate_hz": 50}}))
         self._program("supervisorctl", SUPERVISORCTL)
+        self.supervisord = Supervisord(root)
         self._program("python", PYTHON)
 
     def _program(self, name: str, text: str) -> None:
@@ -160,6 +165,7 @@ class World:
         return server
 
     def close(self) -> None:
+        self.supervisord.close()
         self.server.shutdown()
         self.server.server_close()
 
@@ -246,10 +252,55 @@ class World:
             return install.install(self.root, self.wanted(wanted), settings, rollout_id=rollout_id, archive=archive)
 
 
+class Supervisord:
+    """Answers at the socket of supervisord, and has ``venv/bin/supervisorctl`` do what it is told."""
+
+    def __init__(self, root: Path) -> None:
+        supervisord = self
+        self._program = root / "venv/bin/supervisorctl"
+        # Elsewhere, because a device's folder is copied in tests, and a socket cannot be.
+        self._folder = tempfile.mkdtemp(prefix="tw-sv-")
+        (root / devices.SUPERVISOR_SOCKET).symlink_to(f"{self._folder}/sv.sock")
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                call = self.rfile.read(int(self.headers["Content-Length"]))
+                (name, waits), method = xmlrpc.client.loads(call)
+                assert (name, waits) == ("twinops-inference", True)
+                body = supervisord.answer(str(method)).encode()
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Silent."""
+
+        class Server(socketserver.ThreadingUnixStreamServer):
+            daemon_threads = True
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """Who asked was killed."""
+
+        self._server = Server(f"{self._folder}/sv.sock", Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def answer(self, method: str) -> str:
+        verb = {"supervisor.stopProcess": "stop", "supervisor.startProcess": "restart"}[method]
+        done = subprocess.run([self._program, verb], capture_output=True, text=True, check=False)
+        if done.returncode:
+            return xmlrpc.client.dumps(xmlrpc.client.Fault(done.returncode, done.stdout.strip()))
+        return xmlrpc.client.dumps((True,), methodresponse=True)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
 # Ends with the slot that `current` points to copied aside: what a process that was started now would have in memory.
 SUPERVISORCTL = """#!/bin/sh
-root=${2%/supervisord.conf}
-case $3 in
+root=${0%/venv/bin/supervisorctl}
+case $1 in
 stop) : > "$root/loaded" ;;
 restart)
   cp "$root/current/config.json" "$root/loaded_config" && cp "$root/current/manifest.json" "$root/loaded.new" &&

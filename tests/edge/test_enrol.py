@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twinops.edge.service import NAME
+from twinops.edge.supervisord import Supervisord
+from twinops.errors import TwinopsError
 
 from sandbox import devices
 from sandbox.settings import load
@@ -178,8 +181,8 @@ def test_the_service_runs_under_supervisord_and_comes_back(enrolled: Enrolled, d
     enrolled.run(edge_sensor=device.settings["sensor"])
     device.slot.rename(enrolled.root / "slots/a")
     (enrolled.root / "current").symlink_to("slots/a")
-    control = [enrolled.root / "venv/bin/supervisorctl", "-c", enrolled.root / "supervisord.conf"]
-    subprocess.run([*control, "restart", "twinops-inference"], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    supervisord = Supervisord(enrolled.root, timeout_s=60)
+    supervisord.restart(NAME)
     status = wait_until(lambda: ok_status(enrolled))
     pid = status["health"]["pid"]
     environment = Path(f"/proc/{pid}/environ").read_text()
@@ -188,6 +191,13 @@ def test_the_service_runs_under_supervisord_and_comes_back(enrolled: Enrolled, d
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: (s := ok_status(enrolled)) and s["health"]["pid"] != pid)
     assert not list((enrolled.root / "slots").rglob("__pycache__"))
+    for _ in range(2):
+        supervisord.stop(NAME)
+    with pytest.raises(TwinopsError, match="stopProcess no-such-program: BAD_NAME"):
+        supervisord.stop("no-such-program")
+    (enrolled.root / "slots/a/process/main.py").write_text("raise SystemExit(1)\n")
+    with pytest.raises(TwinopsError, match=f"startProcess {NAME}: (ABNORMAL_TERMINATION|SPAWN_ERROR)"):
+        supervisord.restart(NAME)
 
 
 def ok_status(enrolled: Enrolled) -> dict[str, Any] | None:

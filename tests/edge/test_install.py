@@ -250,10 +250,22 @@ def test_a_service_manager_that_does_not_answer_is_named_and_what_ran_is_linked(
     world: World, v1: dict[str, Any]
 ) -> None:
     world.install(v1)
-    (world.root / "venv/bin/supervisorctl").write_text("#!/bin/sh\necho unix:///run/sv.sock refused connection\n")
-    with pytest.raises(TwinopsError, match=r"supervisorctl .* refused connection"):
+    world.supervisord.close()
+    with pytest.raises(TwinopsError, match=r"run/sv.sock: .*; expected supervisord to answer"):
         world.install(world.publisher.publish("v2"))
     assert world.linked() == "v1"
+
+
+def test_a_service_that_does_not_stay_up_is_rolled_back_with_what_its_manager_says(
+    world: World, v1: dict[str, Any]
+) -> None:
+    world.install(v1)
+    control = world.root / "venv/bin/supervisorctl"
+    fails = 'if test $1 = restart && grep -q v2 "$root/current/manifest.json"; then echo ABNORMAL; exit 40; fi\ncase'
+    control.write_text(control.read_text().replace("case", fails, 1))
+    with pytest.raises(InstallError, match=r"supervisord: startProcess twinops-inference: ABNORMAL; v1 keeps running"):
+        world.install(world.publisher.publish("v2"))
+    assert (runs(world), world.state()["phase"]) == ("v1", "rolled-back")
 
 
 def test_what_would_be_done_touches_nothing(world: World, v1: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ REPORT_SETTINGS = "report.json"
 FILES = (
     "__init__.py",
     "conversions.py",
+    "devices.py",
     "diagnosis.py",
     "errors.py",
     "release.py",
@@ -50,6 +51,7 @@ FILES = (
     "edge/smoke.py",
     "edge/staging.py",
     "edge/state.py",
+    "edge/supervisord.py",
     "edge/verify.py",
 )
 """What ``twinops.edge.pull``, ``push`` and ``report`` import of ours, themselves included."""

@@ -10,7 +10,7 @@ points to is never written to, and the switch is one rename. So whatever is foun
 from __future__ import annotations
 
 import contextlib
-import platform
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,6 @@ from .. import release, slots, windows
 from ..errors import TwinopsError
 from . import durable, rebuilding, smoke, staging
 from .rebuilding import WholeFilesNeededError
-from .service import Service
 from .state import Device, now
 
 __all__ = ["InstallError", "Settings", "Wanted", "WholeFilesNeededError", "install", "look", "needs", "revert"]
@@ -163,6 +162,8 @@ class Transaction:
         self.device = device
         self.state = device.read_state()
         self._settings = settings
+        from .service import Service  # noqa: PLC0415 – loads an HTTP client, which ``look`` does without
+
         self._service = Service(device.root, settings.service_manager, device.settings())
 
     def settle(self) -> None:
@@ -290,7 +291,7 @@ class Transaction:
 
 def _require_class(device: Device, manifest: release.Manifest) -> None:
     """:raises TwinopsError: the release, however well signed, is for other devices"""
-    settings, machine = device.settings(), platform.machine()
+    settings, machine = device.settings(), os.uname().machine
     if not release.fits(manifest.device_class, settings, machine):
         raise TwinopsError(
             f"release {manifest.release} is for devices of class {manifest.device_class}; "

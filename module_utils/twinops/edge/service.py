@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import devices
 from ..errors import TwinopsError
+from .supervisord import Supervisord
 
 NAME = "twinops-inference"
 POLL_S = 0.25
@@ -25,8 +27,7 @@ class Service:
     """``twinops-inference`` on this device. ``settings`` is ``device.json``."""
 
     def __init__(self, root: Path, manager: str, settings: Mapping[str, Any]) -> None:
-        self._root = root
-        self._manager = manager
+        self._supervisord = Supervisord(root, MANAGER_TIMEOUT_S) if manager == devices.SUPERVISORD else None
         self._address = str(settings["address"])
         self._port = int(settings["health_port"])
         self._rate_hz = float(settings.get("sensor", {}).get("rate_hz") or 0)
@@ -36,10 +37,16 @@ class Service:
 
         :raises TwinopsError: the service manager refused or did not answer
         """
-        self._manage("restart")
+        if self._supervisord:
+            self._supervisord.restart(NAME)
+        else:
+            self._systemctl("restart")
 
     def stop(self) -> None:
-        self._manage("stop")
+        if self._supervisord:
+            self._supervisord.stop(NAME)
+        else:
+            self._systemctl("stop")
 
     def health(self, timeout_s: float = 2.0) -> dict[str, Any] | None:
         """The health answer, or ``None`` when there is none."""
@@ -95,20 +102,16 @@ class Service:
                 f"the sensor delivers {self._rate_hz:g} a second"
             )
 
-    def _manage(self, verb: str) -> None:
+    def _systemctl(self, verb: str) -> None:
         command = ["systemctl", verb, NAME]
-        if self._manager == "supervisord":
-            control = self._root / "venv" / "bin" / "supervisorctl"
-            command = [str(control), "-c", str(self._root / "supervisord.conf"), verb, NAME]
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, timeout=MANAGER_TIMEOUT_S, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise TwinopsError(f"{' '.join(command)}: {error}; expected a service manager that answers") from error
-        # supervisorctl ends with 0 even when it could not connect; and a stop of what is stopped is no failure.
-        said = (done.stdout + done.stderr).decode(errors="replace").strip()
-        if (done.returncode != 0 and verb != "stop") or "refused connection" in said or "no such file" in said:
+        if done.returncode != 0 and verb != "stop":  # a stop of what is stopped is no failure
+            said = (done.stdout + done.stderr).decode(errors="replace").strip()
             raise TwinopsError(f"{' '.join(command)}: exit code {done.returncode}: {said[-300:]}")
 
 
