@@ -92,7 +92,7 @@ pipeline: setup-dev ## execute .gitlab-ci.yml by a push, against a sandbox: stor
 molecule: setup-dev ## converge, repeat and verify each cloud role in an empty sandbox; SCENARIO="storage env" only these
 	@python -m sandbox.molecule $(SCENARIO)
 
-lint: lint-python lint-ansible lint-specs lint-pipeline secrets ## the same checks as the pipeline
+lint: lint-python lint-yaml lint-ansible lint-specs lint-pipeline secrets ## the same checks as the pipeline
 
 lint-python: setup-dev
 	ruff check $(LINTED_PYTHON)
@@ -100,8 +100,11 @@ lint-python: setup-dev
 	mypy
 	@$(MAKE) --no-print-directory lint-imports
 
-lint-ansible: setup-dev
+.PHONY: lint-yaml
+lint-yaml: setup-dev
 	yamllint --strict .
+
+lint-ansible: setup-dev
 	ansible-lint --offline
 
 lint-pipeline: setup-dev ## check .gitlab-ci.yml: GitLab's schema, jobs that are needed and not there, our own rules
