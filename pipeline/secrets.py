@@ -37,10 +37,9 @@ class Finding:
     path: str
     line: int
     commit: str = ""
-    fingerprint: str = ""
 
     def __str__(self) -> str:
-        where = f" (commit {self.commit[:12]}, fingerprint {self.fingerprint})" if self.commit else ""
+        where = f" (commit {self.commit[:12]})" if self.commit else ""
         return f"{self.path}:{self.line}: {self.rule}{where}"
 
 
@@ -58,9 +57,9 @@ def in_history(repository: Path) -> list[Finding]:
     Raises PipelineError as above.
     """
     folder = git(repository, "rev-parse", "--path-format=absolute", "--git-common-dir")
-    known = {(each["path"], str(each["fingerprint"])) for each in yaml.safe_load(NO_SECRETS.read_text())}
+    known = {(each["path"], each["rule"]) for each in yaml.safe_load(NO_SECRETS.read_text())}
     found = _look(folder, "--branch", git(repository, "rev-parse", "HEAD"))
-    return [finding for finding in found if (finding.path, finding.fingerprint) not in known]
+    return [finding for finding in found if (finding.path, finding.rule) not in known]
 
 
 def _look(*arguments: str) -> list[Finding]:
@@ -84,7 +83,7 @@ def _look(*arguments: str) -> list[Finding]:
 def _finding(found: Mapping[str, Any]) -> Finding:
     place = found["finding"]
     commit = place.get("git_metadata", {}).get("commit", {}).get("id", "")
-    return Finding(found["rule"]["name"], place["path"].removeprefix("./"), place["line"], commit, place["fingerprint"])
+    return Finding(found["rule"]["name"], place["path"].removeprefix("./"), place["line"], commit)
 
 
 def main(arguments: Sequence[str]) -> int:
