@@ -26,7 +26,8 @@ CASES = Path(__file__).with_suffix(".yml")
 TUF = "module_utils/tuf"
 """Where the tests find python-tuf before they find the installed one."""
 TIMEOUT_S = 300
-FAILED = re.compile(r"^FAILED (?:tests/edge/)?(\S+)", re.MULTILINE)
+FAILED = re.compile(r"^(?:FAILED|ERROR) (?:tests/edge/)?(\S+)", re.MULTILINE)
+"""Also in what prepares a test."""
 
 
 @dataclass(frozen=True)
