@@ -36,7 +36,7 @@ FULL = {"total_bytes": 100, "free_bytes": 1}
 
 
 def test_a_device_that_is_well_raises_none_and_learns_what_is_usual() -> None:
-    news, memory = alarms.examine(at("08:00:00"), {})
+    _, news, memory = alarms.examine(at("08:00:00"), {})
     assert (news, memory["raised"]) == ([], {})
     assert "recent" not in memory["usual"]["readings"]
     json.dumps(memory)
@@ -45,47 +45,47 @@ def test_a_device_that_is_well_raises_none_and_learns_what_is_usual() -> None:
 def test_a_service_that_has_just_started_does_not_know_what_is_usual() -> None:
     young = at("08:00:00")
     young["readings"]["records"] = 100
-    assert "usual" not in alarms.examine(young, {})[1]
+    assert "usual" not in alarms.examine(young, {})[2]
 
 
 def test_an_alarm_is_raised_once_and_again_when_it_comes_back() -> None:
     memory: dict[str, Any] = {}
     raised = []
     for time, disk in (("08:00:00", FULL), ("08:10:00", FULL), ("08:20:00", {}), ("08:30:00", FULL)):
-        news, memory = alarms.examine(at(time, disk=disk), memory)
+        _, news, memory = alarms.examine(at(time, disk=disk), memory)
         raised.append(names(news))
     assert raised == [["disk"], [], [], ["disk"]]
 
 
 def test_what_lasts_is_raised_again_after_a_day() -> None:
-    _, memory = alarms.examine(at("08:00:00", disk=FULL), {})
+    *_, memory = alarms.examine(at("08:00:00", disk=FULL), {})
     memory["raised"]["disk"] = "2026-11-22T08:00:30+00:00"
-    assert names(alarms.examine(at("08:00:00", disk=FULL), memory)[0]) == []
-    assert names(alarms.examine(at("08:01:00", disk=FULL), memory)[0]) == ["disk"]
+    assert names(alarms.examine(at("08:00:00", disk=FULL), memory)[1]) == []
+    assert names(alarms.examine(at("08:01:00", disk=FULL), memory)[1]) == ["disk"]
 
 
 def test_a_sensor_is_compared_with_what_it_read_when_all_was_well() -> None:
-    _, memory = alarms.examine(at("08:00:00"), {})
+    *_, memory = alarms.examine(at("08:00:00"), {})
     for time in ("08:10:00", "23:59:00"):
-        news, after = alarms.examine(at(time, sensor=FAHRENHEIT), memory)
+        _, news, after = alarms.examine(at(time, sensor=FAHRENHEIT), memory)
         assert names(news) == ["unit_change f1"]
         assert after["usual_at"] == memory["usual_at"]  # what is wrong never becomes what is usual
 
 
 def test_what_is_usual_is_renewed_after_a_day() -> None:
-    _, memory = alarms.examine(at("08:00:00"), {})
+    *_, memory = alarms.examine(at("08:00:00"), {})
     memory["usual_at"] = "2026-11-22T07:00:00+00:00"
-    assert alarms.examine(at("08:00:00"), memory)[1]["usual_at"].startswith("2026-11-23T08:00:00")
+    assert alarms.examine(at("08:00:00"), memory)[2]["usual_at"].startswith("2026-11-23T08:00:00")
 
 
 @pytest.mark.parametrize("memory", [{"raised": []}, {"raised": {"disk": 7}}, {"usual": 7}, {"usual_at": "soon"}])
 def test_a_memory_that_was_damaged_is_made_anew(memory: dict[str, Any]) -> None:
-    assert names(alarms.examine(at("08:00:00", disk=FULL), memory)[0]) == ["disk"]
+    assert names(alarms.examine(at("08:00:00", disk=FULL), memory)[1]) == ["disk"]
 
 
 def test_the_event_names_device_and_run_parameters() -> None:
     said = at("08:00:00", disk=FULL, env="sandbox")
-    news, _ = alarms.examine(said, {})
+    _, news, _ = alarms.examine(said, {})
     assert alarms.event(said, news) == {
         "device": "device-003", "env": "sandbox", "parameters": {"device": "device-003"},
         "alarms": [{"kind": "disk", "subject": "", "title": "Its disk is 99% full"}],
@@ -119,6 +119,6 @@ def test_a_healthy_sensor_raises_no_alarm_in_300_windows() -> None:
             ids = [""] * len(rows)
             readings.add(Records(ids, ids, features[rows], "", 0), Decisions(labels[rows], labels[rows].astype(float)))
             said.append({**at("08:00:00"), "readings": readings.as_dict()})
-        memory = alarms.examine(said[0], {})[1]
-        found += names(alarms.examine(said[1], memory)[0])
+        memory = alarms.examine(said[0], {})[2]
+        found += names(alarms.examine(said[1], memory)[1])
     assert found == []

@@ -65,7 +65,8 @@ def findings(sandbox: Sandbox, device: str) -> set[str]:
 @pytest.mark.fault("sensor that reports in another unit", "raises an alarm, and is named with what to do")
 def test_an_alarm_of_a_device_starts_its_triage(deployed: Sandbox) -> None:
     eventually(lambda: facts(deployed, "device-003")["readings"]["records"] == 1000, SHOWN_WITHIN_S)
-    deployed.on_device("device-003", "twinops-edge", "report")  # all is well, which it remembers
+    for device in deployed.devices():
+        deployed.on_device(device, "twinops-edge", "report")  # all is well, which it remembers
     deployed.command("plant", "drift", "device-003", "--feature", "f1", "--factor", "1.8", "--offset", "32")
     eventually(lambda: reading(deployed, "device-003", "f1", "p05") > 90, SHOWN_WITHIN_S)
     deployed.on_device("device-003", "twinops-edge", "report")

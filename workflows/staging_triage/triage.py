@@ -11,6 +11,8 @@ from typing import Any
 from toolbox.fleet import Facts, Finding, Heard, diagnosis
 
 FEWEST_PEERS = 2
+MOST_ALARMS = 20
+FIELDS = ("kind", "title", "action")
 OWN_PAST = timedelta(hours=1)
 """How old what a device said must be to be compared with, where there are no other devices: younger may be as wrong."""
 
@@ -64,8 +66,42 @@ def examine(
         compared_with = f"its own reports of {len(past)} hours" if past else compared_with
     found = diagnosis.diagnose(heard[device], now, references, digests=digests)
     dated = [_with_begin(finding, history, references) for finding in found]
+    dated += _said_by_itself(heard[device].facts, found, compared_with)
     silent = heard[device].is_silent(now)
     return Triage(device, heard[device], silent, tuple(dated), tuple(references), compared_with)
+
+
+def _said_by_itself(facts: Facts, found: Sequence[Finding], compared_with: str) -> list[Finding]:
+    """What the device has found out about itself, and that the comparison with others does not show.
+
+    It compares with its own readings of a sound moment: so it may know better, or its machine may be in another state.
+    """
+    known = {(one.kind, one.subject) for one in found}
+    said = facts.get("alarms")
+    mine = []
+    for one in said[:MOST_ALARMS] if isinstance(said, list) else []:
+        if not isinstance(one, Mapping) or not all(
+            isinstance(one.get(key), str) for key in ("kind", "title", "action")
+        ):
+            continue
+        kind, subject = one["kind"], str(one.get("subject") or "")
+        if (kind, subject) not in known:
+            evidence = one.get("evidence")
+            texts = [text for text in evidence if isinstance(text, str)] if isinstance(evidence, list) else []
+            doubt = (
+                f"the device says so, beside its own earlier readings; compared with {compared_with} it does not show"
+            )
+            mine.append(
+                Finding(kind, diagnosis.WATCH, one["title"], (*texts, doubt), one["action"], subject, _conversion(one))
+            )
+    return mine
+
+
+def _conversion(said: Mapping[str, Any]) -> tuple[float, float] | None:
+    numbers = said.get("conversion")
+    if isinstance(numbers, list) and len(numbers) == 2 and all(isinstance(one, (int, float)) for one in numbers):
+        return float(numbers[0]), float(numbers[1])
+    return None
 
 
 def _with_begin(finding: Finding, history: Sequence[Heard], references: Sequence[Facts]) -> Finding:

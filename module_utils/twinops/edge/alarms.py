@@ -17,8 +17,8 @@ RAISED_AGAIN_AFTER = USUAL_FOR = timedelta(days=1)
 MOST_ALARMS = 20
 
 
-def examine(facts: Mapping[str, Any], memory: Mapping[str, Any]) -> tuple[list[Finding], dict[str, Any]]:
-    """(what to raise an alarm for, the memory for the next time if that was done).
+def examine(facts: Mapping[str, Any], memory: Mapping[str, Any]) -> tuple[list[Finding], list[Finding], dict[str, Any]]:
+    """(what is wrong, what of it to raise an alarm for, the memory for the next time if that was done).
 
     ``memory``: ``{"raised": {"<kind> <subject>": time}, "usual": facts with nothing but readings, "usual_at": time}``.
     """
@@ -35,7 +35,7 @@ def examine(facts: Mapping[str, Any], memory: Mapping[str, Any]) -> tuple[list[F
             news.append(finding)
             at = now
         raised[name] = at.isoformat()
-    return news, {"raised": raised, **_usual(facts, memory, now, found)}
+    return found, news, {"raised": raised, **_usual(facts, memory, now, found)}
 
 
 def _usual(

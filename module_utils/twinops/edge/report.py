@@ -11,7 +11,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from ..diagnosis import Finding
 from . import agent, alarms, durable
 from .facts import facts
 from .state import now
@@ -48,8 +50,11 @@ def report(root: Path) -> tuple[str, str]:
         settings = read_settings(root)
         os.environ.update(settings["aws_environment"])  # where botocore looks; this process does nothing else
         found = facts(root, settings)
+        memory = _memory(root)
+        wrong, news, remembered = alarms.examine(found, memory)
+        found["alarms"] = [asdict(one) for one in wrong]
         upload(root, found, str(settings["bucket"]))
-        raised = raise_alarms(root, found) if settings.get("alarms") else 0
+        raised = raise_alarms(root, found, news, memory, remembered) if settings.get("alarms") else 0
     except (BotoCoreError, ClientError) as error:
         return OFFLINE, str(error)
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -86,16 +91,25 @@ def upload(root: Path, found: Mapping[str, Any], bucket: str) -> None:
     _keep(mark, reported_at[:13])
 
 
-def raise_alarms(root: Path, found: Mapping[str, Any]) -> int:
+def _memory(root: Path) -> dict[str, Any]:
+    """What alarms were raised, and what readings are usual; nothing where that was damaged."""
+    try:
+        return dict(json.loads((root / MEMORY).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def raise_alarms(
+    root: Path,
+    found: Mapping[str, Any],
+    news: Sequence[Finding],
+    memory: Mapping[str, Any],
+    remembered: Mapping[str, Any],
+) -> int:
     """Put an event about what is newly wrong; returns how much that is.
 
     :raises BotoCoreError, ClientError: it could not be put; the next report tries again
     """
-    try:
-        memory = dict(json.loads((root / MEMORY).read_bytes()))
-    except (OSError, ValueError, TypeError):
-        memory = {}
-    news, remembered = alarms.examine(found, memory)
     if news and not _keep(root / MEMORY, json.dumps(memory)) and not _begins_hour(found):
         return 0  # who cannot remember what he said says it once an hour
     if news:

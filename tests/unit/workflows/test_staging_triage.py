@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +16,7 @@ from staging_triage import pages, routines, triage
 from toolbox import fleet, report
 from toolbox.context import Context
 from toolbox.fleet import Heard, Release
+from twinops import diagnosis
 from twinops import release as releases
 from twinops.edge import alarms
 from twinops.spec import for_environment, matching_event
@@ -210,6 +211,33 @@ def test_alone_it_is_compared_with_its_own_past() -> None:
     one = triage.examine("d", heard(at, d=device(at, FAHRENHEIT)), at, digests=frozenset(), history=past)
     assert [finding.kind for finding in one.findings] == ["unit_change"]
     assert one.compared_with == "its own reports of 2 hours"
+
+
+def test_alone_and_without_a_past_it_is_believed_what_it_says_itself() -> None:
+    at = now()
+    said = device(at, FAHRENHEIT)
+    wrong = diagnosis.diagnose(Heard(said, at), at, [device(at)])
+    said["alarms"] = json.loads(json.dumps([asdict(one) for one in wrong]))
+    one = triage.examine("d", heard(at, d=said), at, digests=frozenset())
+    assert [(finding.kind, finding.subject, finding.severity) for finding in one.findings] == [
+        ("unit_change", "f1", "watch")
+    ]
+    assert one.findings[0].conversion == wrong[0].conversion
+    assert "the device says so" in one.findings[0].evidence[-1]
+    with_others = {f"device-{number}": Heard(device(at), at) for number in range(3)}
+    confirmed = triage.examine("d", {**with_others, "d": Heard(said, at)}, at, digests=frozenset())
+    assert [finding.severity for finding in confirmed.findings] == ["act"], "said once, by who knows more"
+
+
+@pytest.mark.parametrize("alarms_said", [7, [7], [{}], [{"kind": "clock"}], [{"kind": 1, "title": 2, "action": 3}]])
+def test_alarms_that_are_none_are_ignored(alarms_said: Any) -> None:
+    at = now()
+    said = {**device(at), "alarms": alarms_said}
+    assert triage.examine("d", heard(at, d=said), at, digests=frozenset()).findings == ()
+
+
+def test_without_anything_to_compare_with_no_sensor_is_judged() -> None:
+    at = now()
     alone = triage.examine("d", heard(at, d=device(at, FAHRENHEIT)), at, digests=frozenset())
     assert alone.findings == ()
     assert "there are no other devices" in alone.compared_with
@@ -324,7 +352,7 @@ def test_what_a_device_puts_on_the_bus_is_what_starts_it() -> None:
     (workflow,) = [one for one in load_workflows(CLONE) if one.name == "staging_triage"]
     pattern = for_environment(workflow.event, "staging")
     facts = {**device(now(), disk={"total_bytes": 100, "free_bytes": 1}), "env": "staging"}
-    news, _ = alarms.examine(facts, {})
+    _, news, _ = alarms.examine(facts, {})
     detail = alarms.event(facts, news)
     assert pattern == {
         "source": [alarms.SOURCE], "detail-type": [alarms.DETAIL_TYPE], "detail": {"env": [detail["env"]]},
