@@ -23,7 +23,7 @@ DIFFERS = 2
 REFUSED = 3
 """Exit code of a deployment whose plan is not the one that was approved."""
 
-MESSAGE = re.compile(r"^(?:\[ERROR\]: |fatal: )(?P<text>.*)")
+MESSAGE = re.compile(r"^\[ERROR\]: (?:Task failed: )?(?:Module failed: |Action failed: )?(?P<text>.*)")
 
 
 class Refused(PipelineError):
@@ -150,7 +150,7 @@ def reason(output: str) -> str:
     lines, found = output.splitlines(), ""
     for number, line in enumerate(lines):
         match = MESSAGE.match(line)
-        if match and not line.startswith("fatal: [device"):
+        if match:
             following = []
             for each in lines[number + 1 :]:
                 if not each.strip() or each.startswith(("Origin:", "TASK [", "PLAY ")):
