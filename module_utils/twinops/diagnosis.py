@@ -327,7 +327,7 @@ def _stuck(facts: Facts, references: Sequence[Facts]) -> Iterator[Finding]:
     for name, feature in _features(facts):
         unchanged = _number(feature, "unchanged_records") or 0
         usual = _usual(references, name, lambda one: _number(one, "most_common_share"))
-        if unchanged < FEWEST_READINGS or usual is None or usual >= 1:
+        if unchanged < FEWEST_READINGS or usual is None:
             continue
         chance = unchanged * math.log10(usual) if usual > 0 else -math.inf
         if chance > math.log10(STUCK_CHANCE):

@@ -103,7 +103,9 @@ def test_devices(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", SENSOR, ids=[case["name"] for case in SENSOR])
 def test_sensors(case: dict[str, Any]) -> None:
-    heard = Heard(facts({}, case["sensor"], case.get("alarms", 70), nudge=0.01), at("11:59:20"))
+    said = facts({}, case["sensor"], case.get("alarms", 70), nudge=0.01)
+    said["readings"]["records"] = case.get("records", 1000)
+    heard = Heard(said, at("11:59:20"))
     assert_finds(case, diagnosis.diagnose(heard, at("12:00:00"), others(case), digests=DIGESTS))
 
 
