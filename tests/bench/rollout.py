@@ -36,6 +36,7 @@ from sandbox import devices, processes
 from sandbox.settings import CLONE, HEALTH_PORT, REGION, SSH_PORT, Settings, load
 from tests.bench import measure, report
 from tests.edge.release_world import Publisher
+from tests.edge.test_delta import whole_file_encodings
 
 HOME = CLONE / ".sandbox-bench-rollout"
 RESULTS = CLONE / "build/bench/rollout.json"
@@ -74,6 +75,8 @@ class Measurement:
     sent_bytes: float
     received_bytes: float
     pushed_bytes: float | None = None
+    smaller_encoding_bytes: float | None = None
+    """The changed model by itself, in the smaller of the two encodings of the issue, applied to all of it at once."""
 
 
 # -- the model ----------------------------------------------------------------------------------------------------
@@ -140,7 +143,8 @@ def bundle(version: str, content: bytes) -> tuple[release.Manifest, dict[str, by
         "training.json": json.dumps(training).encode(),
     }
     named = {"name": "bench", "trainer": "none", "parameters": {}}
-    data = {"version": version, "description": "bench", "model": named, "config": {}}
+    config = {"stall_s": 60}  # 25 devices load the model at once, on two cores
+    data = {"version": version, "description": "bench", "model": named, "config": config}
     spec = release.parse_release(data, release.release_path(version))
     process = CLONE / "edge/process"
     sources = {path.relative_to(process).as_posix(): path.read_bytes() for path in sorted(process.rglob("*.py"))}
@@ -162,6 +166,9 @@ class Fleet:
         self.files = {version: files for version, (_, files) in bundles.items()}
         self.releases = {version: self.publisher.publish_bundle(*made) for version, made in bundles.items()}
         self.manifests = {version: manifest.to_bytes() for version, (manifest, _) in bundles.items()}
+        self.smaller_encoding_bytes = min(
+            whole_file_encodings(*(self.files[version]["model.onnx"] for version in ("v1", "v2")))
+        )
         self.archive = settings.home / "v2.tar"
         self._write_archive()
 
@@ -381,13 +388,13 @@ def trial(fleet: Fleet, contender: str, logs: Path, probe_s: float) -> Measureme
     if contender in (PEER, OURS, NO_OP):
         for device in fleet.devices:
             wait_for(device, "v2", timeout_s=5)
-    pushed = None
+    pushed, smaller = None, None
     if contender == OURS:
+        smaller = float(fleet.smaller_encoding_bytes)
         pushed = float(sum(path.stat().st_size for path in (fleet.publisher.folder / "push").glob("*.part")))
     count = len(fleet.devices)
-    return Measurement(
-        contender, count, fleet.change, usage.wall_s, usage.cpu_s, memory_mb, sent / count, received / count, pushed
-    )
+    figures = (usage.wall_s, usage.cpu_s, memory_mb, sent / count, received / count, pushed, smaller)
+    return Measurement(contender, count, fleet.change, *figures)
 
 
 # -- the tables ---------------------------------------------------------------------------------------------------
@@ -413,6 +420,10 @@ def verdicts(measurements: Sequence[Measurement]) -> list[report.Verdict]:
         if ours is None:
             continue
         found += _ratios(where, ours, by, is_judged=count >= 50)
+        if ours.smaller_encoding_bytes:
+            ratio = ours.sent_bytes / ours.smaller_encoding_bytes
+            target = f"{where}: all that is sent at most 1.1x the smaller encoding"
+            found.append(report.Verdict(target, f"{ratio:.2f}x", ratio <= 1.1))
         found.append(
             report.Verdict(f"{where}: at most 550 MB of memory", f"{ours.memory_mb:.0f} MB", ours.memory_mb <= 550)
         )

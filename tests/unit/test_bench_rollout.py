@@ -36,6 +36,12 @@ def test_with_fewer_devices_only_memory_is_judged() -> None:
     assert [verdict.reached for verdict in verdicts(runs)] == [None, None, False]
 
 
+@pytest.mark.parametrize(("sent_bytes", "reached"), [(1.09e6, True), (1.11e6, False)])
+def test_bytes_are_judged_for_every_number_of_devices(sent_bytes: float, reached: bool) -> None:
+    ours = Measurement(OURS, 10, "one place", 10, 3, 300, sent_bytes, 0, 0.9e6, 1e6)
+    assert [verdict.reached for verdict in verdicts([ours])] == [reached, True]
+
+
 @pytest.mark.parametrize("change", ["one place", "scattered"])
 def test_one_percent_of_the_bytes_changes(change: str) -> None:
     differ = weights(change).view("u1") != weights(None).view("u1")
