@@ -12,6 +12,7 @@ import gzip
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -247,6 +248,7 @@ def tables(throughputs: Sequence[Throughput], latencies: Sequence[Latency], outa
 
 def main() -> int:
     arguments = parse(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the service is ended, too
     with tempfile.TemporaryDirectory(prefix="twinops-bench-") as name:
         folder = Path(name)
         records = folder / "records.csv"
