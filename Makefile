@@ -63,7 +63,7 @@ page: setup ## draw the status page, public/index.html, of ENV=sandbox or of sev
 plan: setup ## what a deployment of ENV=sandbox|staging|production would change; kept in build/plans
 	@$(JOB) plan $(ENV)
 
-drift: setup ## what differs from git in ENV, by mail as well; changes nothing; exit code 2 if something does
+drift: setup ## what differs from git in ENV, by mail as well; changes nothing
 	@$(JOB) drift $(ENV)
 
 propose: setup ## build the release of ENV, sign it with the keys that are here, leave it for the others to sign

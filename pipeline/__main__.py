@@ -1,4 +1,4 @@
-"""The command line of the jobs (``make plan``, ...). Exit codes: 0 done, 1 failed, 2 differs, 3 refused."""
+"""The command line of the jobs (``make plan``, ...). Exit codes: 0 done, 1 failed, 3 refused."""
 
 from __future__ import annotations
 
