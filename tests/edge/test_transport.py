@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from twinops import release
 from twinops.edge import delta, install
+from twinops.edge.service import Service
 from twinops.publishing import delivery
 
 from tests.edge.release_world import SETTINGS, Publisher, World
@@ -270,7 +271,7 @@ def killed(*_: Any) -> None:
 def transaction_killed_while_probing(world: World, wanted: dict[str, Any]) -> None:
     parts = world.deliver(wanted)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(install.Service, "probe", killed)
+        patch.setattr(Service, "probe", killed)
         with pytest.raises(KeyboardInterrupt):
             apply(world, wanted, parts)
     assert world.state()["phase"] == "probing"
