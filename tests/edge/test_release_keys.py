@@ -5,6 +5,7 @@ Every host is a folder of private keys; public keys are in a folder they share, 
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from twinops.errors import SpecError, TwinopsError
 from twinops.publishing.exchange import Folder
 from twinops.publishing.keys import KeyRing, key_plan
 
-from tests.edge.test_release_publish import ENV, Clone, MemoryS3
+from tests.edge.test_release_publish import ENV, Clone
 
 NOW = datetime.now(timezone.utc)  # devices verify by the real clock
 KEEPERS = {
@@ -54,10 +55,9 @@ class Company:
         twin = Company.__new__(Company)
         twin.folder, twin.public, twin.device = folder, folder / "public", folder / "device"
         twin.roles = {}
-        twin.clone = Clone.__new__(Clone)
-        twin.clone.folder, twin.clone.s3 = folder / "clone", MemoryS3()
+        twin.clone = copy.deepcopy(self.clone)
+        twin.clone.folder = folder / "clone"
         twin.s3 = twin.clone.s3
-        twin.s3.objects = dict(self.s3.objects)
         return twin
 
     def ring(self, who: str) -> KeyRing:
@@ -448,8 +448,8 @@ def interrupted_everywhere(company: Company, act: Callable[[], Any], is_done: Ca
             path.unlink()
         for path, content in copies.items():
             path.write_bytes(content)
-        for copy in company.folder.glob("*-tuf"):
-            shutil.rmtree(copy)
+        for folder in company.folder.glob("*-tuf"):
+            shutil.rmtree(folder)
         with pytest.raises(TwinopsError, match="PutObject"):
             act()
         company.s3.fail_after = None
