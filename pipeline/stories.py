@@ -350,7 +350,7 @@ def prepare(company: Company) -> str:
 
 
 def main(chosen: list[str]) -> int:
-    """Tell all stories, or, in the world that an earlier run has left (KEEP=1), only those that are named."""
+    """Tell all stories in a new world, or those that are named in the one that an earlier run has left (KEEP=1)."""
     company = Company(load({**DEFAULTS, **{name: os.environ[name] for name in DEFAULTS if name in os.environ}}))
     unknown = set(chosen) - STORIES.keys()
     if unknown:
@@ -359,7 +359,7 @@ def main(chosen: list[str]) -> int:
         )
         return 2
     steps: dict[str, Story] = (
-        {} if chosen else {"": Story("A company on this machine: accounts, GitLab, keys", prepare)}
+        {} if chosen and company.is_open else {"": Story("A company on this machine: accounts, GitLab, keys", prepare)}
     )
     steps |= {name: STORIES[name] for name in chosen or STORIES}
     began = time.monotonic()

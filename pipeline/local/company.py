@@ -125,9 +125,18 @@ class Company:
         self.commit("Public keys, and the roots of trust that devices pin")
         path = f"{CLONE / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"
         hook = HOOK.format(clone=CLONE, path=path, python=CLONE / ".venv/bin/python", folder=self.folder)
-        (self.bare / "hooks").mkdir(exist_ok=True)
-        (self.bare / "hooks/post-receive").write_text(hook)
-        (self.bare / "hooks/post-receive").chmod(0o755)
+        self._hook.parent.mkdir(exist_ok=True)
+        self._hook.write_text(hook)
+        self._hook.chmod(0o755)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether set-up was done to its end, so that pushes run the pipeline."""
+        return self._hook.exists()
+
+    @property
+    def _hook(self) -> Path:
+        return self.bare / "hooks/post-receive"
 
     def keys(self, env: str, owner: str) -> Path:
         """The folder of private keys of ``everybody``, of the ``pipeline`` or of the ``approver``."""
