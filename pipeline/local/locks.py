@@ -21,10 +21,19 @@ POLL_S = 0.2
 
 
 @contextmanager
-def held(folder: Path, name: str, holder: str, *, timeout_s: float, clear: Callable[[str], None]) -> Iterator[str]:
+def held(
+    folder: Path,
+    name: str,
+    holder: str,
+    *,
+    timeout_s: float,
+    clear: Callable[[str], None],
+    is_turn: Callable[[], bool] = lambda: True,
+) -> Iterator[str]:
     """Hold lock ``name`` for ``holder``. ``clear`` ends what a lost holder has left. Yields a word about the wait.
 
-    Raises PipelineError where it is not free in time, or cannot be told to be.
+    Nobody takes it before ``is_turn`` says that it is his turn. Raises PipelineError where it is not free in time, or
+    cannot be told to be.
     """
     path = folder / f"locks/{re.sub(r'[^A-Za-z0-9_-]', '_', name)}.json"
     try:
@@ -33,7 +42,7 @@ def held(folder: Path, name: str, holder: str, *, timeout_s: float, clear: Calla
     except OSError as error:
         raise PipelineError(f"lock {name}: {error}; nothing was started") from error
     with file:
-        message = _wait(file, name, timeout_s)
+        message = _wait(file, name, timeout_s, is_turn)
         lost = _holder(file.fileno(), path, name)
         if lost:
             clear(lost)
@@ -45,20 +54,24 @@ def held(folder: Path, name: str, holder: str, *, timeout_s: float, clear: Calla
             _write(file.fileno(), "")
 
 
-def _wait(file: object, name: str, timeout_s: float) -> str:
+def _wait(file: object, name: str, timeout_s: float, is_turn: Callable[[], bool]) -> str:
     began = time.monotonic()
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
-        except BlockingIOError:
-            if time.monotonic() - began > timeout_s:
-                raise PipelineError(
-                    f"lock {name}: another job has had it for more than {timeout_s:g} s; nothing was started"
-                ) from None
-            time.sleep(POLL_S)
-        else:
-            waited_s = time.monotonic() - began
-            return f"lock {name}: waited {waited_s:.1f} s" if waited_s > POLL_S else ""
+    while not (is_turn() and _is_taken(file)):
+        if time.monotonic() - began > timeout_s:
+            raise PipelineError(
+                f"lock {name}: another job has had it for more than {timeout_s:g} s; nothing was started"
+            )
+        time.sleep(POLL_S)
+    waited_s = time.monotonic() - began
+    return f"lock {name}: waited {waited_s:.1f} s" if waited_s > POLL_S else ""
+
+
+def _is_taken(file: object) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[arg-type]
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _holder(descriptor: int, path: Path, name: str) -> str:

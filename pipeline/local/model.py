@@ -76,15 +76,20 @@ class Pipeline:
         return [each for each in self.jobs if each.name in job.needs or base(each.name) in job.needs]
 
     def save(self, folder: Path) -> None:
-        path = folder / f"pipelines/{self.number}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".new")
+        record = path(folder, self.number)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        temporary = record.with_suffix(".new")
         temporary.write_text(json.dumps({**asdict(self), "status": self.status}, indent=1) + "\n")
-        temporary.replace(path)
+        temporary.replace(record)
+
+
+def path(folder: Path, number: int) -> Path:
+    """The record of a pipeline."""
+    return folder / f"pipelines/{number}.json"
 
 
 def load(folder: Path, number: int) -> Pipeline:
-    described = json.loads((folder / f"pipelines/{number}.json").read_text())
+    described = json.loads(path(folder, number).read_text())
     jobs = [Job(**job) for job in described.pop("jobs")]
     described.pop("status")
     return Pipeline(**described, jobs=jobs)
@@ -155,6 +160,11 @@ def _settle(job: Job, pipeline: Pipeline) -> list[Job]:
         job.status = RUNNING
         return [job]
     return []
+
+
+def will_take(pipeline: Pipeline, resource_group: str) -> bool:
+    """Whether it has a job in a resource group that is at work or comes by itself."""
+    return any(job.resource_group == resource_group and job.status in (CREATED, RUNNING) for job in pipeline.jobs)
 
 
 def play(pipeline: Pipeline, name: str, by: str) -> None:

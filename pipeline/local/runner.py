@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -102,11 +102,7 @@ def _perform(project: Project, pipeline: Pipeline, job: Job) -> None:
     """Run one job to its end, its status and message set, whatever happens."""
     began, holder = time.time(), f"pipeline {pipeline.number}, {job.name}"
     job.started_at = began
-    lock = (
-        locks.held(project.folder, job.resource_group, holder, timeout_s=LOCK_TIMEOUT_S, clear=_end_leftovers(project))
-        if job.resource_group
-        else nullcontext("")
-    )
+    lock = _lock(project, pipeline, job, holder) if job.resource_group else nullcontext("")
     try:
         with lock as message:
             job.waited_s, job.message = time.time() - began, message
@@ -118,6 +114,19 @@ def _perform(project: Project, pipeline: Pipeline, job: Job) -> None:
     except (PipelineError, OSError, subprocess.SubprocessError) as error:
         job.status, job.message = FAILED, str(error)
     job.ended_at = time.time()
+
+
+def _lock(project: Project, pipeline: Pipeline, job: Job, holder: str) -> AbstractContextManager[str]:
+    """The job's resource group; the oldest pipeline's job first."""
+
+    def is_turn() -> bool:
+        earlier = [number for number in range(1, pipeline.number) if model.path(project.folder, number).exists()]
+        others = [model.load(project.folder, number) for number in earlier]
+        return not any(is_at_work(each) and model.will_take(each, job.resource_group) for each in others)
+
+    clear = _end_leftovers(project)
+    group, timeout_s = job.resource_group, LOCK_TIMEOUT_S
+    return locks.held(project.folder, group, holder, timeout_s=timeout_s, clear=clear, is_turn=is_turn)
 
 
 def _retried(job: Job, failure: str) -> bool:

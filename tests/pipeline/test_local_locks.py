@@ -77,6 +77,25 @@ def test_who_waits_for_too_long_does_not_begin(tmp_path: Path) -> None:
         holder.kill()
 
 
+def test_a_lock_that_is_free_waits_for_whose_turn_it_is(tmp_path: Path) -> None:
+    turns = iter([False, False, True])
+    with locks.held(
+        tmp_path, "staging", "me", timeout_s=5, clear=lambda _: None, is_turn=lambda: next(turns)
+    ) as message:
+        assert message.startswith("lock staging: waited 0.")
+    assert list(turns) == []
+
+
+def test_whose_turn_does_not_come_does_not_begin(tmp_path: Path) -> None:
+    with (
+        pytest.raises(PipelineError, match=r"more than 0.4 s; nothing was started"),
+        locks.held(tmp_path, "staging", "me", timeout_s=0.4, clear=lambda _: None, is_turn=lambda: False),
+    ):
+        raise AssertionError
+    with held(tmp_path, "whose turn it is") as message:
+        assert message == ""
+
+
 def test_what_a_lost_holder_left_is_cleared_first(tmp_path: Path) -> None:
     with start_holder(tmp_path) as holder:
         os.kill(holder.pid, signal.SIGKILL)

@@ -140,3 +140,13 @@ def test_what_the_file_says_of_a_job() -> None:
     assert found.id_tokens == {"TOKEN": "https://gitlab.example.com"}
     assert (found.retries, found.retry_when, found.timeout_s) == (1, ["runner_system_failure"], 7200)
     assert (found.artifacts, found.artifacts_when) == (["build/"], "always")
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(CREATED, True), (RUNNING, True), (MANUAL, False), (SUCCESS, False), (FAILED, False), (SKIPPED, False)],
+)
+def test_a_later_pipeline_waits_for_what_comes_by_itself(status: str, expected: bool) -> None:
+    it = pipeline(job("deploy", resource_group="staging", status=status), job("pages"))
+    assert model.will_take(it, "staging") is expected
+    assert not model.will_take(it, "production")
