@@ -65,6 +65,6 @@ def test_a_run_that_is_stopped_leaves_nothing(number: signal.Signals) -> None:
         eventually(lambda: all(map(processes.with_environment, marks)), timeout_s=120)
     finally:
         run.send_signal(number)
-        run.wait(60)
+        run.wait(180)
     eventually(lambda: not home.exists() and not any(map(processes.with_environment, marks)), timeout_s=60)
     eventually(lambda: not molecule.STATE.exists(), timeout_s=10)

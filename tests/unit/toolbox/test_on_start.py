@@ -119,6 +119,7 @@ def test_what_it_writes(twin: Twin) -> None:
         "data_bucket": "data",
         "models_bucket": "models",
         "repository": twin.values["REPOSITORY"],
+        "push_repository": "",
         "data_sources": {"plant": {"type": "s3", "bucket": 'a "quoted" bucket'}},
     }
     assert len([folder for folder in (twin.twinops / "envs").iterdir() if folder.is_dir()]) == 2

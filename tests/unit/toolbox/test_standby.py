@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -137,7 +138,8 @@ def twin(tmp_path: Path, ledger: Ledger) -> Iterator[Twin]:  # noqa: F811
     made.install(SHA)
     yield made
     for pid in made.processes():
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(pid, signal.SIGKILL)
     eventually(lambda: not made.processes())
 
 
