@@ -268,6 +268,34 @@ def test_a_service_that_does_not_stay_up_is_rolled_back_with_what_its_manager_sa
     assert (runs(world), world.state()["phase"]) == ("v1", "rolled-back")
 
 
+SUPERVISORD_STARTS_IT = """
+if test $1 = stop && ! test -e "$root/raced"; then echo NOT_RUNNING; exit 70; fi
+if test $1 = restart && ! test -e "$root/raced"; then touch "$root/raced"; echo ALREADY_STARTED; exit 60; fi
+case"""
+RUNS_ALREADY = """
+if test $1 = restart && grep -q v2 "$root/current/manifest.json"; then echo ALREADY_STARTED; exit 60; fi
+case"""
+
+
+def test_a_service_that_had_exited_and_is_started_by_its_manager_meanwhile_is_restarted(
+    world: World, v1: dict[str, Any]
+) -> None:
+    world.install(v1)
+    control = world.root / "venv/bin/supervisorctl"
+    control.write_text(control.read_text().replace("case", SUPERVISORD_STARTS_IT, 1))
+    world.install(world.publisher.publish("v2"))
+    assert ((world.root / "raced").exists(), runs(world)) == (True, "v2")
+
+
+def test_a_service_that_cannot_be_stopped_is_not_waited_for_forever(world: World, v1: dict[str, Any]) -> None:
+    world.install(v1)
+    control = world.root / "venv/bin/supervisorctl"
+    control.write_text(control.read_text().replace("case", RUNS_ALREADY, 1))
+    with pytest.raises(InstallError, match=r"startProcess twinops-inference: ALREADY_STARTED; v1 keeps running"):
+        world.install(world.publisher.publish("v2"))
+    assert runs(world) == "v1"
+
+
 def test_what_would_be_done_touches_nothing(world: World, v1: dict[str, Any]) -> None:
     before = sorted(str(path) for path in world.root.rglob("*"))
     assert install.look(world.root, world.wanted(v1), SETTINGS)["action"] == "install"
