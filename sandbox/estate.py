@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
-import boto3
 from twinops.aws.ledger import Ledger, Rollout
 from twinops.names import Names
 from twinops.runs import FINISHED, Run
 
+from sandbox.account import session
 from sandbox.devices import Device
 from sandbox.settings import ACCOUNT, CLONE, Settings
 
@@ -38,16 +38,14 @@ class Estate:
         """The environment for programs: our tools first, the sandbox's AWS and nothing of the caller's."""
         mine = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         path = f"{CLONE / '.venv/bin'}{os.pathsep}{mine.get('PATH', os.defpath)}"
-        return {**mine, **self.settings.aws_environment, "PATH": path, "SANDBOX_HOME": str(self.settings.home)}
+        return {**mine, **self.settings.aws_environment, **self.settings.environment, "PATH": path}
 
     @cached_property
-    def _session(self) -> boto3.Session:
-        os.environ.update(self.settings.aws_environment)
-        return boto3.Session()
+    def _session(self) -> Any:
+        return session(self.settings)
 
     def client(self, service: str) -> Any:
-        make: Any = self._session.client
-        return make(service)
+        return self._session.client(service)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -57,8 +55,9 @@ class Estate:
         """Start what does not run; returns what was started."""
         command = [sys.executable, "-m", "sandbox", "up", "--json"]
         done = subprocess.run(
-            command, cwd=CLONE, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
-        )
+            command, cwd=CLONE, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
         if done.returncode:
             raise EstateError("the sandbox did not start; the message above says why")
         return list(json.loads(done.stdout)["started"])
@@ -147,7 +146,10 @@ class Estate:
     def switch(self, device: str, power: str) -> None:
         """Turn a device ``on`` or ``off``, as a power cut does."""
         command = [sys.executable, "-m", "sandbox", "device", power, device]
-        done = subprocess.run(command, cwd=CLONE, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=CLONE, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
         if done.returncode:
             raise EstateError(f"{device}: could not be switched {power}: {done.stderr.strip()}")
 

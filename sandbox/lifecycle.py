@@ -137,7 +137,7 @@ def _bring_up_devices(settings: Settings, count: int, generation: str, say: Say,
 
 def _set_up_plant(settings: Settings, say: Say, outcome: Outcome) -> None:
     """Feed the devices' sensors and load the plant's labels; a process of its own, for it needs the data libraries."""
-    environment = {**os.environ, **_settings_environment(settings), "SANDBOX_DEVICES": str(device_count(settings))}
+    environment = {**os.environ, **settings.environment, "SANDBOX_DEVICES": str(device_count(settings))}
     command = [str(CONTROL_PYTHON), "-m", "sandbox.plant", "--json"]
     plant = subprocess.run(command, env=environment, cwd=CLONE, check=False, capture_output=True, text=True)
     if plant.returncode:
@@ -215,7 +215,7 @@ def _start_emulator(settings: Settings, outcome: Outcome) -> dict[str, Any]:
         "LANG": "C.UTF-8",
         MARKER: str(settings.home),
         "SANDBOX_GENERATION": generation,
-        **_settings_environment(settings),
+        **settings.environment,
     }
     popen, process = processes.start(
         [str(EMULATOR_PYTHON), "-m", "sandbox.emulator"], environment=environment, log=log, directory=CLONE
@@ -377,16 +377,3 @@ def _exclusive(settings: Settings) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-def _settings_environment(settings: Settings) -> dict[str, str]:
-    return {
-        "SANDBOX_HOME": str(settings.home),
-        "SANDBOX_PORT": str(settings.port),
-        "SANDBOX_NETWORK": settings.network,
-        "SANDBOX_CONFIRMED_MAIL": " ".join(settings.confirmed_mail),
-        "SANDBOX_AWS_RATES": ",".join(f"{name}={rate}" for name, rate in settings.aws_rates.items()),
-        "SANDBOX_AWS_LATENCY_MS": str(settings.aws_latency_ms),
-        "SANDBOX_IAM_DELAY_S": str(settings.iam_delay_s),
-        "SANDBOX_LAMBDA_RETRY_S": str(settings.lambda_retry_s),
-    }

@@ -86,6 +86,20 @@ class Settings:
         return f"{self.endpoint_url}/_sandbox/credentials/{role}"
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The environment by which a program finds this sandbox, and no other; without the number of its devices."""
+        return {
+            "SANDBOX_HOME": str(self.home),
+            "SANDBOX_PORT": str(self.port),
+            "SANDBOX_NETWORK": self.network,
+            "SANDBOX_CONFIRMED_MAIL": " ".join(self.confirmed_mail),
+            "SANDBOX_AWS_RATES": ",".join(f"{name}={rate}" for name, rate in self.aws_rates.items()),
+            "SANDBOX_AWS_LATENCY_MS": str(self.aws_latency_ms),
+            "SANDBOX_IAM_DELAY_S": str(self.iam_delay_s),
+            "SANDBOX_LAMBDA_RETRY_S": str(self.lambda_retry_s),
+        }
+
+    @property
     def aws_environment(self) -> dict[str, str]:
         """The environment by which every AWS client finds this sandbox, and never the caller's account."""
         return {

@@ -84,8 +84,7 @@ class Company:
     @property
     def _sandbox(self) -> dict[str, str]:
         """The settings by which every program finds this sandbox, and no other."""
-        settings = {"SANDBOX_HOME": str(self.settings.home), "SANDBOX_PORT": str(self.settings.port)}
-        return {**settings, "SANDBOX_NETWORK": self.settings.network, "SANDBOX_DEVICES": str(DEVICES)}
+        return {**self.settings.environment, "SANDBOX_DEVICES": str(DEVICES)}
 
     def found(self, variables: Mapping[str, Any]) -> None:
         """A new GitLab project with ``variables``, this repository in it, and what docs/real-account.md asks for."""

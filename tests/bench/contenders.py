@@ -125,12 +125,7 @@ class Twinops:
         argv += ["-e", json.dumps(variables), *_check_options(phase)]
         if phase != TEARDOWN:
             argv += ["--tags", ",".join(PARTS)]
-        sandbox = {
-            "SANDBOX_HOME": str(settings.home),
-            "SANDBOX_PORT": str(settings.port),
-            "SANDBOX_NETWORK": settings.network,
-            "SANDBOX_DEVICES": "3",
-        }
+        sandbox = {**settings.environment, "SANDBOX_DEVICES": "3"}
         return Command(argv, {**_environment(settings, CLONE / ".venv"), **sandbox}, CLONE)
 
     def announced(self, output: str) -> set[str]:

@@ -140,8 +140,7 @@ class Twin:
         make_repository(repository, workflows())
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SANDBOX_"))},
-            "SANDBOX_HOME": str(self.settings.home),
-            "SANDBOX_PORT": str(self.settings.port),
+            **self.settings.environment,
             "SANDBOX_DEVICES": str(DEVICES),
         }
         playbook = [Path(sys.executable).with_name("ansible-playbook"), "playbooks/cloud.yml", "-l", "sandbox"]

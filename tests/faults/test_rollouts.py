@@ -58,10 +58,6 @@ class Fleet:
                 cwd=CLONE, env=self.own.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
-    def power(self, device: str, state: str) -> None:
-        done = self.own.run("device", state, device)
-        assert done.returncode == 0, done.stderr
-
     def kill_controllers(self) -> None:
         """As a power cut does: Ansible's workers, each in a session of its own, end with it."""
         for process in processes.with_command("ansible-playbook", f"sandbox={self.own.home}"):
@@ -130,7 +126,7 @@ def test_a_controller_that_is_killed_in_a_wave_is_gone_on_from(fleet: Fleet) -> 
 def test_a_device_that_goes_away_in_a_rollout_and_does_not_return(fleet: Fleet) -> None:
     controller = fleet.start("v1")
     eventually(lambda: fleet.is_under_way("device-001", "v1") or controller.poll() is not None, PLAYBOOK_TIMEOUT_S)
-    fleet.power("device-005", "off")
+    fleet.estate.switch("device-005", "off")
     assert fleet.end_of(controller) == 0, fleet.log
     rollout = fleet.estate.completed_rollout("v1")
     assert rollout
@@ -139,7 +135,7 @@ def test_a_device_that_goes_away_in_a_rollout_and_does_not_return(fleet: Fleet) 
     assert fleet.runs() == {**others, "device-005": "v2"}
     fleet.run("playbooks/edge.yml", "v1")
     assert fleet.runs() == {**others, "device-005": "v2"}, "and the next run does without it as well"
-    fleet.power("device-005", "on")
+    fleet.estate.switch("device-005", "on")
     eventually(lambda: fleet.runs() == others, 180)
     assert fleet.state("device-005")["history"][-1]["rollout_id"] == f"pull of {rollout['rollout_id']}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.error
 import urllib.request
 import uuid
@@ -13,6 +14,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from sandbox.estate import Estate
 from sandbox.settings import ACCOUNT, REGION
 from tests.sandbox.support import OwnSandbox, policy
 
@@ -40,6 +42,13 @@ def code_of(refused: pytest.ExceptionInfo[ClientError]) -> str:
 
 def test_the_account_and_region(aws: Aws) -> None:
     assert aws("sts").get_caller_identity()["Arn"] == f"arn:aws:iam::{ACCOUNT}:root"
+
+
+def test_who_reads_the_estate_leaves_the_environment_alone(own_sandbox: OwnSandbox) -> None:
+    before = dict(os.environ)
+    estate = Estate(own_sandbox.settings)
+    assert estate.client("sts").get_caller_identity()["Account"] == ACCOUNT
+    assert dict(os.environ) == before
 
 
 def test_other_keys_are_refused(own_sandbox: OwnSandbox, aws: Aws) -> None:
