@@ -72,10 +72,7 @@ def compare(run: Context, reference: pa.Table, *, since: datetime, until: dateti
     """What was found, and the readings that it was found in."""
     s3, bucket, features = run.client("s3"), run.twin["data_bucket"], reference.column_names
     decisions = data.decisions(s3, bucket, since=since, until=until)
-    records = decisions["record_id"]
-    within = ("record_id", str(records.min()), str(records.max())) if len(records) else ("record_id", "", "")
-    columns = ["device", "record_id", "since", *features]
-    readings = data.source(run, "plant").read("readings", columns, within=within)
+    readings = data.readings(data.source(run, "plant"), decisions["record_id"], features)
     mine = readings["device"].isin({*decisions["device"], fleet_drift.FLEET})
     seen = fleet_drift.as_seen(decisions, readings[mine], features)
     gaps = reported_gaps(s3, bucket, features, since=since)

@@ -387,3 +387,15 @@ def labels(store: Source, record_ids: pd.Series[str]) -> pd.Series[int]:
     rows = store.read("labels", ["record_id", "label"], within=("record_id", first, last)).dropna(subset=["label"])
     known = rows.set_index("record_id")["label"].astype("int64")
     return known[known.index.isin(record_ids.unique())]
+
+
+def readings(store: Source, record_ids: pd.Series[str], features: Sequence[str]) -> pd.DataFrame:
+    """What the historian has of records, between the first and the last of them: ``device record_id since`` and the
+    features (docs/sandbox.md, "The plant"). Of no records, no rows.
+
+    :raises DataError: see :meth:`Source.read`
+    """
+    columns = ["device", "record_id", "since", *features]
+    if record_ids.empty:
+        return pd.DataFrame(columns=columns)
+    return store.read("readings", columns, within=("record_id", str(record_ids.min()), str(record_ids.max())))

@@ -97,7 +97,8 @@ def reports(bucket: str, device: str, missing: int) -> None:
     put(bucket, f"facts/{device}/history/2026-01-01/00.json", b"not looked at")
 
 
-def run(bucket: str, output: Path) -> subprocess.CompletedProcess[str]:
+def run(bucket: str, output: Path, **plant: str) -> subprocess.CompletedProcess[str]:
+    """``plant``: the data source; without it files in the bucket."""
     output.mkdir(exist_ok=True)
     told = {
         "run_id": "0" * 24,
@@ -108,7 +109,7 @@ def run(bucket: str, output: Path) -> subprocess.CompletedProcess[str]:
             "env": "sandbox",
             "data_bucket": bucket,
             "models_bucket": bucket,
-            "data_sources": {"plant": {"type": "s3", "bucket": bucket, "prefix": "plant/"}},
+            "data_sources": {"plant": plant or {"type": "s3", "bucket": bucket, "prefix": "plant/"}},
         },
     }
     (output / "run.json").write_text(json.dumps(told))
@@ -166,6 +167,14 @@ def test_before_the_first_rollout_there_is_nothing_to_compare_with(bucket: str, 
     done = run(bucket, tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/summary.txt").read_text().startswith("shuttle-anomaly has no champion yet\n")
+
+
+def test_without_decisions_a_database_is_not_asked_for_their_readings(bucket: str, tmp_path: Path) -> None:
+    """Of no records there is no first and no last one, and boto3 refuses an empty value."""
+    promote(bucket)
+    done = run(bucket, tmp_path / "out", type="redshift", cluster="c", database="d", db_user="u")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/summary.txt").read_text().startswith("No decisions in the last 1 h\n")
 
 
 def test_training_data_that_is_another_than_the_registered_one_is_refused(bucket: str, tmp_path: Path) -> None:
