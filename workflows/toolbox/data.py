@@ -11,6 +11,7 @@ import io
 import json
 import re
 import time
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -103,7 +104,7 @@ def _batch(s3: Any, bucket: str, key: str) -> list[dict[str, Any]]:
             raise ValueError("the object is empty")
         lines = [json.loads(line) for line in gzip.decompress(body).splitlines()]
         return [{name: line[name] for name in DECISION_COLUMNS} for line in lines]
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError, zlib.error) as error:
         raise DataError(f"s3://{bucket}/{key}: expected gzip of JSON lines of decisions: {error!r}") from error
 
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import runpy
 import subprocess
 import sys
 import uuid
@@ -182,3 +183,40 @@ def test_training_data_that_is_another_than_the_registered_one_is_refused(bucket
     done = run(bucket, tmp_path / "out")
     assert done.returncode == 2
     assert "expected the file with SHA-256 000000000000, got another" in done.stderr
+
+
+# ---- what devices say of themselves
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names of run.py, which imports what lies beside it."""
+    monkeypatch.syspath_prepend(str(WORKFLOW))
+    return runpy.run_path(str(WORKFLOW / "run.py"))
+
+
+def counted(missing: str, count: str = "900") -> bytes:
+    """Facts with these counts of f1, and usual ones of f2; as text, since a device may write any."""
+    f1, f2 = f'{{"missing": {missing}, "count": {count}}}', '{"missing": 100, "count": 900}'
+    return f'{{"readings": {{"until": "{text(NOW)}", "features": {{"f1": {f1}, "f2": {f2}}}}}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (counted("90", "910"), {"f1": (90, 1000), "f2": (100, 1000)}),
+        (counted("-1"), {"f2": (100, 1000)}),
+        (counted("1000", "-900"), {"f2": (100, 1000)}),
+        (counted("1e300"), {"f2": (100, 1000)}),
+        (counted("Infinity"), None),
+        (counted("null"), None),
+        (b"[" * 100_000, None),
+    ],
+    ids=["counts", "negative", "more missing than all", "huge", "infinite", "null", "nested too deeply"],
+)
+def test_no_device_ends_the_report_of_all(bucket: str, script: dict[str, Any], facts: bytes, expected: Any) -> None:
+    put(bucket, "facts/device-001/latest.json", facts)
+    reports(bucket, "device-002", missing=7)
+    found = script["reported_gaps"](client("s3"), bucket, ["f1", "f2"], since=NOW - timedelta(hours=1))
+    assert found.pop("device-002") == {"f1": (0, 1000), "f2": (0, 1000)}
+    assert found == ({"device-001": expected} if expected else {})
