@@ -203,6 +203,7 @@ def propose(run: Context, tree: Path, outcome: Outcome, base: str) -> Outcome:
             return replace(done, proposed=proposal.push(tree, made, url, title=title, token=push_token(url)))
         except ProposalError as error:
             print(f"retrain: {error}", file=sys.stderr)
+            done = replace(done, not_pushed=" ".join(str(error).split()))
     (run.output / "proposal.patch").write_text(made.patch, "utf-8")
     return replace(done, patch=made.patch)
 
