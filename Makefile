@@ -22,7 +22,7 @@ JOB := PYTHONPATH=module_utils:. python -m pipeline
 NO_PYTHON = echo "PATH: expected a Python 3.11–3.13, got none that runs; install one or name it: make PYTHON=..." >&2; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: mutations page drift propose tag note lint-python lint-ansible lint-pipeline secrets setup-pipeline test-faults test-systemd faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-inference bench-mlops oracle drift-power lock
+.PHONY: mutations page drift propose tag note lint-python lint-ansible lint-pipeline secrets setup-pipeline setup-secrets test-faults test-systemd faults help setup setup-dev demo up down clean status jupyter deploy plan test unit molecule lint lint-imports lint-specs schema format bench bench-cloud bench-dispatch bench-rollout bench-inference bench-mlops oracle drift-power lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ setup:
 
 setup-dev:
 	@$(if $(PYTHON),$(PYTHON) -m sandbox.setup --dev,$(NO_PYTHON))
+
+setup-secrets:
+	@$(if $(PYTHON),$(PYTHON) -m sandbox.setup --secrets,$(NO_PYTHON))
 
 setup-pipeline:
 	@$(if $(PYTHON),$(PYTHON) -m sandbox.setup --pipeline,$(NO_PYTHON))
@@ -46,6 +49,8 @@ down: ## stop every process of the sandbox
 	@if [ -x .venv/bin/python ]; then python -m sandbox down; else echo "nothing is set up, nothing runs"; fi
 
 clean: down ## stop it and remove every trace: sandbox, environments, caches
+	@for run in .sandbox*/run .sandbox*/*/run; do \
+		if [ -d $$run ] && [ -x .venv/bin/python ]; then SANDBOX_HOME=$(CURDIR)/$${run%/run} python -m sandbox down; fi; done
 	@rm -rf public .sandbox .sandbox-molecule .sandbox-test .sandbox-bench .sandbox-bench-cloud .sandbox-bench-dispatch .sandbox-bench-rollout .sandbox-pipeline .cache .venv build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .ansible .hypothesis
 	@find . -name __pycache__ -not -path "./.git/*" -prune -exec rm -rf {} +
 	@echo "removed: sandbox, environments, caches, build results"
@@ -60,10 +65,10 @@ page: setup ## draw the status page, public/index.html, of ENV=sandbox or of sev
 	@for env in $(ENV); do $(JOB) page $$env || true; done
 	@python -m page --documents build/status --out public/index.html $(ENV)
 
-plan: setup ## what a deployment of ENV=sandbox|staging|production would change; kept in build/plans
+plan: setup-secrets ## what a deployment of ENV=sandbox|staging|production would change; kept in build/plans
 	@$(JOB) plan $(ENV)
 
-drift: setup ## what differs from git in ENV, by mail as well; changes nothing
+drift: setup-secrets ## what differs from git in ENV, by mail as well; changes nothing
 	@$(JOB) drift $(ENV)
 
 propose: setup ## build the release of ENV, sign it with the keys that are here, leave it for the others to sign
@@ -75,17 +80,19 @@ tag: setup ## name the commit that ENV runs
 note: setup ## tell the merge request what is planned for ENV, or what became of it
 	@$(JOB) note $(ENV)
 
-deploy: setup ## deploy ENV=sandbox|staging|production; PLAN=build/plans/staging.json applies this plan only [DIGEST=...]
-	$(if $(PLAN),@$(JOB) deploy $(ENV) --plan $(PLAN) $(if $(DIGEST),--digest $(DIGEST)),ansible-playbook site.yml -l $(ENV))
+# With DIGEST, a plan was looked at: it is the one that `make plan` has left.
+APPROVED = $(or $(PLAN),$(if $(DIGEST),build/plans/$(ENV).json))
+deploy: $(if $(APPROVED),setup-secrets,setup) ## deploy ENV=sandbox|staging|production; [PLAN=build/plans/staging.json] [DIGEST=3f2a9c0d11e2] this plan only
+	$(if $(APPROVED),@$(JOB) deploy $(ENV) --plan $(APPROVED) $(if $(DIGEST),--digest $(DIGEST)),ansible-playbook site.yml -l $(ENV))
 
-test: setup-dev ## every test: unit, plan cases, devices, the sandbox end to end
-	@python -m pytest -n 2 --dist loadfile $(if $(JUNIT),--junitxml=$(JUNIT)) $(TESTS)
+test: setup-dev ## every test: unit, plan cases, devices, the sandbox end to end; [JUNIT=build/junit.xml] [COVERAGE=build/coverage.xml]
+	@python -m pytest -n 2 --dist loadfile $(if $(JUNIT),--junitxml=$(JUNIT)) $(if $(COVERAGE),--cov --cov-report=term:skip-covered --cov-report=xml:$(COVERAGE)) $(TESTS)
 
 unit: setup-dev ## the tests that need no sandbox
 	@python -m pytest tests -m "not sandbox"
 
 .PHONY: pipeline
-pipeline: setup-dev ## execute .gitlab-ci.yml by a push, against a sandbox: stories about what it promises; 20 minutes; STORIES="drift"
+pipeline: setup-dev ## execute .gitlab-ci.yml by a push, against a sandbox: stories about what it promises; half an hour; STORIES="drift"
 	@$(if $(PYTHON),$(PYTHON) -m sandbox.setup --pipeline,$(NO_PYTHON))
 	@PYTHONPATH=module_utils:. python -m pipeline.stories $(STORIES)
 
@@ -111,7 +118,7 @@ lint-pipeline: setup-dev ## check .gitlab-ci.yml: GitLab's schema, jobs that are
 	check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml ci/*.yml
 	@python -m pipeline.check
 
-secrets: setup-dev ## look for secrets in this commit and all before it
+secrets: setup-secrets ## look for secrets in this commit and all before it
 	@python -m pipeline.secrets
 
 lint-specs: setup-dev ## check every workflow.yml, with the parser and against the published schema
@@ -171,7 +178,7 @@ bench-rollout: setup-dev ## a model of 50 MB onto BENCH="--devices 50" devices, 
 	@PYTHONPATH=module_utils python -m tests.bench.rollout $(BENCH)
 
 lock: setup-dev ## renew the lock files from the *.in files
-	@for name in uv control dev peer oracle emulator jupyter jupyter1 device pipeline page; do \
+	@for name in uv control dev peer oracle emulator jupyter jupyter1 device pipeline secrets page; do \
 		.cache/tools/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-emit-find-links --no-emit-index-url locks/$$name.in -o locks/$$name.txt || exit 1; done
 	@for file in workflows/requirements.in workflows/runner.in $(wildcard workflows/*/requirements.in); do \

@@ -1,4 +1,4 @@
-"""The command line of the jobs (``make plan``, ...). Exit codes: 0 done, 1 failed, 3 refused."""
+"""The command line of the jobs (``make plan``, ...). What went wrong is said without secrets, such as those in URLs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from twinops.approval import text_without_secrets
 from twinops.names import ENVIRONMENTS
 
 from pipeline import jobs
@@ -21,14 +22,12 @@ def main() -> int:
     arguments = parser.parse_args()
     env: str = arguments.env
     try:
-        if arguments.verb == "plan":
-            jobs.plan(env)
-            return 0
         if arguments.verb == "deploy":
             if arguments.plan is None:
                 parser.error("deploy: expected --plan")
             return jobs.deploy(env, arguments.plan, arguments.digest)
         verbs = {
+            "plan": jobs.plan,
             "drift": jobs.drift,
             "page": jobs.page,
             "propose": jobs.propose,
@@ -37,8 +36,8 @@ def main() -> int:
         }
         return verbs[arguments.verb](env)
     except PipelineError as error:
-        print(f"\n{arguments.verb} {env}: {error}", file=sys.stderr)
-        return error.exit_code
+        print(text_without_secrets(f"\n{arguments.verb} {env}: {error}"), file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

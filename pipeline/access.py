@@ -12,6 +12,11 @@ from pathlib import Path
 from pipeline.tools import PipelineError
 
 TOKEN = "TWINOPS_ID_TOKEN"  # noqa: S105  (the name of a variable)
+OTHER_IDENTITIES = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+)
+"""What boto3 takes before a profile: the runner's own identity, or one that was left in the project's variables."""
 DEPLOY, PLAN = "deploy", "plan"
 
 PROFILE = """\
@@ -24,13 +29,13 @@ role_session_name = {session}
 
 
 def environment(env: str, role: str, *, folder: Path, variables: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Environment variables for boto3, by which the profile ``twinops-<env>`` is ``role`` of the environment.
+    """``variables`` for Ansible, by which it has ``role`` of the environment (profile ``twinops-<env>``) and no other.
 
     Raises PipelineError where the account is not set.
     """
     token = variables.get(TOKEN)
     if not token:
-        return {}
+        return dict(variables)
     name = f"TWINOPS_ACCOUNT_{env.upper()}"
     account = variables.get(name, "")
     if not (account.isdigit() and len(account) == 12):
@@ -43,6 +48,7 @@ def environment(env: str, role: str, *, folder: Path, variables: Mapping[str, st
     text = PROFILE.format(env=env, role=role, account=account, token=token_file, session=session, partition=partition)
     _write(config, text)
     return {
+        **{name: value for name, value in variables.items() if name not in (TOKEN, *OTHER_IDENTITIES)},
         "AWS_CONFIG_FILE": str(config),
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -10,46 +10,27 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from twinops.edge import durable
 
 from pipeline import access, comment, mail, notes, plans, playbook, secrets
-from pipeline.tools import CLONE, PipelineError, git
+from pipeline.tools import CLONE, PipelineError, git, kingfisher
 
 BUILD = CLONE / "build"
-REFUSED = 3
-"""Exit code of a deployment whose plan is not the one that was approved."""
-
 MESSAGE = re.compile(r"^\[ERROR\]: (?:Task failed: )?(?:Module failed: |Action failed: )?(?P<text>.*)")
 
 
-class Refused(PipelineError):
-    """Nothing was changed, because what would be changed was not approved."""
-
-    exit_code = REFUSED
-
-
-def plan(env: str) -> plans.Plan:
+def plan(env: str) -> int:
     """Find out what a deployment would change, keep it, and say so. Raises PipelineError where it cannot be known."""
-    for suffix in ("json", "md"):
-        _plan_file(env, suffix).unlink(missing_ok=True)
-    record = BUILD / f"plans/{env}.record"
-    record.parent.mkdir(parents=True, exist_ok=True)
-    record.unlink(missing_ok=True)
-    recording = {"TWINOPS_PLAN_FILE": str(record), "ANSIBLE_CALLBACKS_ENABLED": "plan_file"}
-    log = BUILD / f"plans/{env}.log"
-    log.unlink(missing_ok=True)
-    code = playbook.run("site.yml", env, "--check", "--diff", role=access.PLAN, log=log, variables=recording)
-    if not record.exists():
-        raise PipelineError(f"plan: ansible-playbook ended with {code} before it could be made; the reason is above")
-    made = plans.of_record(json.loads(record.read_text()), environment=env, commit=_commit())
-    record.unlink()
-    _write(_plan_file(env, "json"), json.dumps(made, indent=1) + "\n")
-    _write(_plan_file(env, "md"), comment.page(made))
-    _withhold_secrets(BUILD / "plans")
-    print(f"\n{comment.page(made)}")
-    return made
+    with _without_secrets(BUILD / "plans"):
+        _plan(env)
+    return 0
 
 
 def drift(env: str) -> int:
@@ -57,40 +38,65 @@ def drift(env: str) -> int:
 
     No failure, whatever it finds: make would make one exit code of that and of a job that could not find out.
     """
-    made = plan(env)
-    if plans.is_empty(made):
-        print(f"{env}: as git says")
-        return 0
-    mail.send(env, f"twinops {env}: something differs from git", comment.page(made), log=BUILD / f"plans/{env}.log")
-    print(f"{env}: differs from git; `repair-{env}` would make it as above")
+    with _without_secrets(BUILD / "plans"):
+        found, page = _plan(env)
+        if found["unreachable"]:
+            print(f"{env}: not known of {len(found['unreachable'])} devices, which do not answer")
+        if plans.differs(found):
+            mail.send(env, f"twinops {env}: something differs from git", page, log=BUILD / f"plans/{env}.log")
+            print(f"{env}: differs from git; `repair-{env}` would make it as above")
+        else:
+            print(f"{env}: as git says")
     return 0
+
+
+def _plan(env: str) -> tuple[plans.Plan, str]:
+    """The plan, kept as JSON and as a page, and that page."""
+    log = BUILD / f"plans/{env}.log"
+    for path in (_plan_file(env, "json"), _plan_file(env, "md"), log):
+        path.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="twinops-plan-") as folder:
+        record = Path(folder) / "record.json"  # as Ansible has it, with secrets
+        recording = {"TWINOPS_PLAN_FILE": str(record), "ANSIBLE_CALLBACKS_ENABLED": "plan_file"}
+        code = playbook.run("site.yml", env, "--check", "--diff", role=access.PLAN, log=log, variables=recording)
+        if not record.exists():
+            raise PipelineError(f"ansible-playbook ended with {code} before there was a plan; the reason is above")
+        made = plans.of_record(json.loads(record.read_text()), environment=env, commit=_commit())
+    page = comment.page(made)
+    _write(_plan_file(env, "json"), json.dumps(made, indent=1) + "\n")
+    _write(_plan_file(env, "md"), page)
+    print(f"\n{page}")
+    return made, page
 
 
 def deploy(env: str, plan_file: Path, approved_digest: str) -> int:
     """Apply exactly the plan that was approved, and record what became of it."""
-    record = _begin(env)
+    record, log = _begin(env), BUILD / f"deployments/{env}.log"
+    log.unlink(missing_ok=True)
     try:
         approved = plans.read(plan_file)
         record["plan"] = approved["digest"]
         plans.check_approved(approved, environment=env, commit=record["commit"], approved_digest=approved_digest)
+        kingfisher()  # without the scanner a deployment could be done, and not be reported
+        extra = json.dumps({"twinops_approved": str(plan_file.resolve())})
+        code = playbook.run("site.yml", env, "-e", extra, role=access.DEPLOY, log=log)
     except PipelineError as error:
         _end(env, record, "refused", str(error))
-        raise Refused(str(error)) from error
-    log = BUILD / f"deployments/{env}.log"
-    log.unlink(missing_ok=True)
-    extra = json.dumps({"twinops_approved": str(plan_file.resolve())})
-    code = playbook.run("site.yml", env, "-e", extra, role=access.DEPLOY, log=log)
-    if code == 0:
+        raise
+    with _without_secrets(BUILD / "deployments"):
+        if code:
+            _fail(env, record, reason(log.read_text(encoding="utf-8")) or f"ansible-playbook ended with {code}", log)
         _end(env, record, "deployed", f"{env} is as commit {record['commit'][:12]} says")
-        _withhold_secrets(BUILD / "deployments")
-        return 0
-    message = reason(log.read_text(encoding="utf-8")) or f"ansible-playbook ended with {code}"
+    return 0
+
+
+def _fail(env: str, record: dict[str, Any], message: str, log: Path) -> NoReturn:
+    """Record a deployment that went wrong, mail it, and say what comes next."""
     is_refused = "the plan that was approved is not the plan" in message
     _end(env, record, "refused" if is_refused else "failed", message)
-    _withhold_secrets(BUILD / "deployments")
     mail.send(env, f"twinops {env}: the deployment of {record['commit'][:12]} {record['state']}", message, log=log)
     if is_refused:
-        raise Refused(message)
+        raise PipelineError(message)
     raise PipelineError(
         f"failed: {message}\nWhat was done is kept; the same job, or a later deployment, goes on from here."
     )
@@ -161,14 +167,25 @@ def reason(output: str) -> str:
     return found
 
 
-def _withhold_secrets(folder: Path) -> None:
-    """Remove what holds a secret before it becomes an artifact. Raises PipelineError that names it."""
+@contextmanager
+def _without_secrets(folder: Path) -> Iterator[None]:
+    """However a job ends: remove what it has written that holds a secret, before it becomes an artifact.
+
+    Raises PipelineError that names it, after the reason for which the job has failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    failures: list[str] = []
+    try:
+        yield
+    except PipelineError as error:
+        failures.append(str(error))
     found = secrets.in_files(folder)
     for path in {Path(finding.path) for finding in found}:
         (path if path.is_absolute() else CLONE / path).unlink(missing_ok=True)
     if found:
-        listed = "\n".join(map(str, found))
-        raise PipelineError(f"expected no secret in what the job leaves behind; removed these files:\n{listed}")
+        failures.append("expected no secret in what the job leaves behind; removed these files:")
+    if failures:
+        raise PipelineError("\n".join([*failures, *map(str, found)]))
 
 
 def _begin(env: str) -> dict[str, Any]:
@@ -214,7 +231,6 @@ def _now() -> str:
 
 
 def _write(path: Path, text: str) -> None:
+    """As a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    durable.write_file(path, text.encode())

@@ -9,6 +9,7 @@ Devices are left out of it: one that is off for a minute does not make another p
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from twinops import approval
 from pipeline.tools import PipelineError
 
 Plan = Mapping[str, Any]
+APPROVABLE = re.compile(r"[0-9a-f]{12,64}")
+"""As much of a digest as nobody hits by chance; a page shows twelve digits."""
 
 
 def of_record(record: Mapping[str, Any], *, environment: str, commit: str) -> dict[str, Any]:
@@ -55,9 +58,9 @@ def digest(plan: Plan) -> str:
     return approval.digest({**{name: plan[name] for name in ("environment", "commit", "cloud")}, "release": release})
 
 
-def is_empty(plan: Plan) -> bool:
-    """Whether everything is as git says."""
-    return not (plan["cloud"] or any(plan["waves"].values()))
+def differs(plan: Plan) -> bool:
+    """Whether something is not as git says."""
+    return bool(plan["cloud"] or plan["orphans"] or any(plan["waves"].values()))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -81,6 +84,8 @@ def check_approved(plan: Plan, *, environment: str, commit: str, approved_digest
             f"plan: it was made for commit {plan['commit'][:12]}, and this is {commit[:12]}; nothing was changed. "
             "Make a new plan, and have it approved."
         )
+    if approved_digest and not APPROVABLE.fullmatch(approved_digest):
+        raise PipelineError(f"digest: expected 12 to 64 hexadecimal digits of a plan, got {approved_digest!r}")
     if approved_digest and not plan["digest"].startswith(approved_digest):
         raise PipelineError(
             f"plan: {approved_digest} was approved, and this is {plan['digest'][:12]}; nothing was changed. "

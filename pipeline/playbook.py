@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from twinops.approval import text_without_secrets
+from twinops.approval import lines_without_secrets
 
 from pipeline import access
 from pipeline.tools import CLONE
@@ -23,8 +22,7 @@ def run(name: str, env: str, *arguments: str, role: str, log: Path, variables: M
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="twinops-access-") as folder:
-        inherited = {key: value for key, value in os.environ.items() if key != access.TOKEN}
-        environment = {**inherited, **access.environment(env, role, folder=Path(folder)), **(variables or {})}
+        environment = {**access.environment(env, role, folder=Path(folder)), **(variables or {})}
         argv = [str(CLONE / ".venv/bin/ansible-playbook"), name, "-l", env, *arguments]
         with (
             log.open("a", encoding="utf-8") as kept,
@@ -41,8 +39,7 @@ def run(name: str, env: str, *arguments: str, role: str, log: Path, variables: M
         ):
             before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
             try:
-                for line in process.stdout or ():
-                    clean = text_without_secrets(line)
+                for clean in lines_without_secrets(process.stdout or ()):
                     kept.write(clean)
                     sys.stdout.write(clean)
                     sys.stdout.flush()

@@ -11,8 +11,6 @@ it found is valid. What it found is never printed, only where it is. A line that
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.tools import CLONE, PipelineError, git, kingfisher
+from pipeline.tools import CLONE, PipelineError, git, kingfisher, run
 
 NO_SECRETS = CLONE / "ci/secrets/no-secrets.yml"
 TIMEOUT_S = 300
@@ -65,15 +63,9 @@ def in_history(repository: Path) -> list[Finding]:
 def _look(*arguments: str) -> list[Finding]:
     options = ["--no-validate", "--no-update-check", "--confidence", "low", "--redact", "--format", "json"]
     rules = ["--rules-path", str(CLONE / "ci/secrets/rules")]
-    done = subprocess.run(
-        [str(kingfisher()), "scan", *arguments, *rules, *options],
-        env={**os.environ, "KF_RULE_CACHE_DIR": str(CLONE / ".cache/kingfisher")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    argv = [kingfisher(), "scan", *arguments, *rules, *options]
+    cache = {"KF_RULE_CACHE_DIR": str(CLONE / ".cache/kingfisher")}
+    done = run(argv, cwd=Path.cwd(), timeout_s=TIMEOUT_S, variables=cache)
     if done.returncode not in COMPLETE or not done.stdout:
         raise PipelineError(f"secrets: kingfisher exited with {done.returncode}: {done.stderr[-2000:]}")
     report = json.loads(done.stdout.splitlines()[0])
@@ -91,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         found = in_files(*map(Path, arguments)) if arguments else in_history(CLONE)
     except PipelineError as error:
         print(error, file=sys.stderr)
-        return PipelineError.exit_code
+        return 1
     for finding in found:
         print(f"{finding}: expected no secret. Revoke it, and remove it from the history.", file=sys.stderr)
     return 1 if found else 0

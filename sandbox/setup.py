@@ -2,7 +2,8 @@
 
     python3 -m sandbox.setup          what the demo needs
     python3 -m sandbox.setup --dev    that, and what tests and linters need
-    python3 -m sandbox.setup --pipeline  what the demo needs, and what `make pipeline` executes .gitlab-ci.yml with
+    python3 -m sandbox.setup --secrets   what the demo needs, and what looks for secrets in plans and logs
+    python3 -m sandbox.setup --pipeline  that, and what `make pipeline` executes .gitlab-ci.yml with
     python3 -m sandbox.setup --peer   what the demo needs, and the collections that `make bench-cloud` compares with
     python3 -m sandbox.setup --oracle what tests need, and evidently, with which `make bench-mlops` compares
     python3 -m sandbox.setup --old-jupyter   what the demo needs, and jupyter-server 1, with which tests are run as well
@@ -66,11 +67,12 @@ ORACLE = Environment("evidently", CACHE / "envs/oracle", CLONE / "locks/oracle.t
 PAGE = Environment("Playwright", CACHE / "envs/page", CLONE / "locks/page.txt")
 PEER = Environment("amazon.aws, plain and with mitogen", CACHE / "envs/peer", CLONE / "locks/peer.txt")
 PIPELINE = Environment(
-    "gitlab-ci-local and the scanner for secrets",
+    "gitlab-ci-local",
     CACHE / "envs/pipeline",
     CLONE / "locks/pipeline.txt",
     npm=CLONE / "locks/gitlab-ci-local",
 )
+SECRETS = Environment("the scanner for secrets", CACHE / "envs/secrets", CLONE / "locks/secrets.txt")
 WHEELS = Environment("wheels for the devices", CACHE / "wheels/device", CLONE / "locks/device.txt")
 
 
@@ -276,6 +278,7 @@ def set_up(*, dev: bool, optional: Sequence[Environment] = (), programs: Mapping
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m sandbox.setup", description=__doc__.splitlines()[0])
     parser.add_argument("--dev", action="store_true", help="also what tests and linters need")
+    parser.add_argument("--secrets", action="store_true", help="also what looks for secrets; part of --pipeline")
     parser.add_argument("--pipeline", action="store_true", help="also what `make pipeline` needs; part of --dev")
     parser.add_argument("--peer", action="store_true", help="also what `make bench-cloud` compares with")
     parser.add_argument("--oracle", action="store_true", help="also what `make oracle` compares with (700 MB)")
@@ -284,7 +287,13 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     pipeline = arguments.dev or arguments.pipeline
-    chosen = {PIPELINE: pipeline, PEER: arguments.peer, ORACLE: arguments.oracle, OLD_JUPYTER: arguments.old_jupyter}
+    chosen = {
+        SECRETS: pipeline or arguments.secrets,
+        PIPELINE: pipeline,
+        PEER: arguments.peer,
+        ORACLE: arguments.oracle,
+        OLD_JUPYTER: arguments.old_jupyter,
+    }
     try:
         programs = {"rsync": "rsync"} if arguments.pipeline else {}  # gitlab-ci-local copies with it
         set_up(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .plan import CREATE, DELETE, Change, diff
@@ -34,6 +34,10 @@ _SECRETS = (
     re.compile(r"://[^\s:/@]+:(?P<secret>[^\s@/]+)@"),
 )
 """Private keys, keys of AWS, tokens of GitLab, JSON Web Tokens, passwords in URLs."""
+
+_KEY_BEGINS, _KEY_ENDS = "PRIVATE KEY-----", "-----END"
+KEY_LINES_MAX = 200
+"""More than any private key has: where one has no end, what comes is not kept back for ever."""
 
 _WITHHELD = re.compile(r"\(withheld, [0-9a-f]{12}\)")
 """As a plan has it, for the comparison. Whoever reads it could try words: it is in no text for people."""
@@ -107,6 +111,21 @@ def _of_list(values: Sequence[Any], name: str) -> list[Any]:
 def text_without_secrets(text: str) -> str:
     """A text for people, with what looks like a secret replaced, and nothing by which it could be guessed."""
     return _WITHHELD.sub("(withheld)", _marked(text))
+
+
+def lines_without_secrets(lines: Iterable[str]) -> Iterator[str]:
+    """Lines for people as they come, as above. Those of a private key are kept back until it has ended."""
+    key: list[str] = []
+    for line in lines:
+        if key or (_KEY_BEGINS in line and _KEY_ENDS not in line):
+            key.append(line)
+            if _KEY_ENDS in line or len(key) == KEY_LINES_MAX:
+                yield text_without_secrets("".join(key))
+                key = []
+        else:
+            yield text_without_secrets(line)
+    if key:
+        yield text_without_secrets("".join(key))
 
 
 def _marked(text: str) -> str:

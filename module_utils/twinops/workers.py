@@ -5,21 +5,24 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
-def take_environment(variables: Mapping[str, object]) -> None:
-    """Make the play's ``environment`` that of this worker, which ends with its task."""
-    os.environ.update({name: str(value) for name, value in variables.items()})
+def work_as_a_module(action: Any) -> None:
+    """Let an action plugin call AWS as a module's process would: in the task's ``environment``, no longer than Ansible.
 
-
-def end_with_ansible() -> None:
-    """Let the kernel end this worker when ansible-playbook is killed: nobody would see what it does after that."""
+    The kernel ends this worker when ansible-playbook is killed: it would go on changing the cloud while a person runs
+    the playbook again.
+    """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    variables: dict[str, str] = {}
+    action._compute_environment_string(variables)
+    os.environ.update(variables)
 
 
 @contextmanager

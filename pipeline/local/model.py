@@ -9,8 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from twinops.edge import durable
+
 CREATED, RUNNING, MANUAL = "created", "running", "manual"
 SUCCESS, WARNING, FAILED, SKIPPED = "success", "warning", "failed", "skipped"
+ALWAYS = "always"
+"""``when`` of a job that runs however those that it needs have ended."""
 ENDED = {SUCCESS, WARNING, FAILED, SKIPPED}
 
 SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
@@ -78,9 +82,7 @@ class Pipeline:
     def save(self, folder: Path) -> None:
         record = path(folder, self.number)
         record.parent.mkdir(parents=True, exist_ok=True)
-        temporary = record.with_suffix(".new")
-        temporary.write_text(json.dumps({**asdict(self), "status": self.status}, indent=1) + "\n")
-        temporary.replace(record)
+        durable.write_file(record, (json.dumps({**asdict(self), "status": self.status}, indent=1) + "\n").encode())
 
 
 def path(folder: Path, number: int) -> Path:
@@ -152,9 +154,9 @@ def advance(pipeline: Pipeline) -> list[Job]:
 
 def _settle(job: Job, pipeline: Pipeline) -> list[Job]:
     broken = [each.name for each in pipeline.needed_by(job) if each.status in (FAILED, SKIPPED)]
-    if broken:
+    if broken and job.when != ALWAYS:
         job.status, job.message = SKIPPED, f"needs {', '.join(broken)}"
-    elif job.when == "manual" and not job.approved_by:
+    elif job.when == MANUAL and not job.approved_by:
         job.status = MANUAL
     else:
         job.status = RUNNING

@@ -125,10 +125,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         _, params = self.validate_argument_spec(SPEC)
-        workers.end_with_ansible()  # otherwise it would go on changing the cloud while a person runs the playbook again
-        variables: dict[str, str] = {}
-        self._compute_environment_string(variables)
-        workers.take_environment(variables)
+        workers.work_as_a_module(self)
         warnings: list[str] = []
         try:
             result |= converge(params, apply=not self._task.check_mode, warn=warnings.append)

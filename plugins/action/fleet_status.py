@@ -40,10 +40,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         _, params = self.validate_argument_spec(SPEC, required_by={"at": ["device"], "known_at": ["device"]})
-        workers.end_with_ansible()
-        variables: dict[str, str] = {}
-        self._compute_environment_string(variables)
-        workers.take_environment(variables)
+        workers.work_as_a_module(self)
         try:
             shown = show(params)
         except TwinopsError as error:

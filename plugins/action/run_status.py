@@ -56,10 +56,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         _, params = self.validate_argument_spec(SPEC, mutually_exclusive=[["log", "follow"]])
-        workers.end_with_ansible()
-        variables: dict[str, str] = {}
-        self._compute_environment_string(variables)
-        workers.take_environment(variables)
+        workers.work_as_a_module(self)
         return {**result, "changed": False, **answer(params)}
 
 

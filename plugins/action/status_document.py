@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 sys.path.append(str(Path(__file__).parents[2] / "module_utils"))  # Ansible's own path to it is for modules only
 from twinops import runs, work_tree, workers
 from twinops.access import ACCESS, access
+from twinops.edge import durable
 from twinops.errors import TwinopsError
 from twinops.names import ENVIRONMENTS
 from twinops.overview import document
@@ -38,16 +39,15 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         _, params = self.validate_argument_spec(SPEC)
-        workers.end_with_ansible()
-        variables: dict[str, str] = {}
-        self._compute_environment_string(variables)
-        workers.take_environment(variables)
+        workers.work_as_a_module(self)
         try:
             made = make(params)
         except TwinopsError as error:
             return {**result, "failed": True, "msg": str(error)}
         if not self._task.check_mode:
-            write(Path(params["dest"]), made)
+            dest = Path(params["dest"])
+            dest.parent.mkdir(parents=True, exist_ok=True)
+            durable.write_file(dest, (json.dumps(made, indent=1) + "\n").encode())
         return {**result, "changed": False, "answer": made["answer"], "sources": made["sources"]}
 
 
@@ -70,11 +70,3 @@ def make(params: Mapping[str, Any]) -> dict[str, Any]:
         client=partial(client, **access(params)),
     )
     return document.as_json(document.assemble(read))
-
-
-def write(path: Path, made: Mapping[str, Any]) -> None:
-    """As a whole or not at all: a reader sees the old document or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(json.dumps(made, indent=1) + "\n", "utf-8")
-    temporary.replace(path)

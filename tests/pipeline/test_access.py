@@ -15,7 +15,8 @@ JOB = {"TWINOPS_ID_TOKEN": "header.claims.signature", "TWINOPS_ACCOUNT_STAGING":
 
 
 def test_without_a_token_the_persons_own_profile_counts(tmp_path: Path) -> None:
-    assert access.environment("staging", access.DEPLOY, folder=tmp_path / "access", variables={}) == {}
+    mine = {"AWS_ACCESS_KEY_ID": "mine", "PATH": "/bin"}
+    assert access.environment("staging", access.DEPLOY, folder=tmp_path / "access", variables=mine) == mine
     assert not (tmp_path / "access").exists()
 
 
@@ -28,6 +29,19 @@ def test_a_job_has_the_profile_that_the_inventory_names(tmp_path: Path) -> None:
     assert profile["role_session_name"] == "pipeline-7-none"
     assert Path(profile["web_identity_token_file"]).read_text() == JOB["TWINOPS_ID_TOKEN"]
     assert given["AWS_SHARED_CREDENTIALS_FILE"] == "/dev/null"
+
+
+def test_a_job_has_no_other_identity_and_hands_its_token_to_nobody(tmp_path: Path) -> None:
+    left_over = {
+        "AWS_ACCESS_KEY_ID": "AKIA",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "AWS_SESSION_TOKEN": "t",
+        "AWS_ROLE_ARN": "r",
+    }
+    runner = {**JOB, **left_over, "PATH": "/bin", "AWS_CA_BUNDLE": "/ca.pem"}
+    given = access.environment("staging", access.PLAN, folder=tmp_path / "access", variables=runner)
+    assert not {*left_over, access.TOKEN} & given.keys()
+    assert (given["PATH"], given["AWS_CA_BUNDLE"]) == ("/bin", "/ca.pem")
 
 
 def test_nobody_else_can_read_the_token(tmp_path: Path) -> None:

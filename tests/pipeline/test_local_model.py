@@ -48,6 +48,16 @@ def test_what_needs_a_failed_job_is_skipped_and_so_is_the_rest() -> None:
     assert it.status == FAILED
 
 
+def test_what_always_runs_waits_for_what_it_needs_and_runs_however_that_ended() -> None:
+    it = pipeline(job("test"), job("deploy", "test"), job("page", "deploy", when="always"), job("tag", "page"))
+    assert started(it) == ["test"]
+    end(it, "test", FAILED)
+    assert started(it) == ["page"]
+    end(it, "page", SUCCESS)
+    assert started(it) == ["tag"]
+    assert it.job("deploy").status == SKIPPED
+
+
 def test_a_manual_job_blocks_until_a_person_plays_it() -> None:
     it = pipeline(job("plan"), job("production", "plan", when="manual"), job("page", "production"))
     started(it)

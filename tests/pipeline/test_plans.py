@@ -108,8 +108,12 @@ def test_an_endless_page_is_cut_to_what_gitlab_takes() -> None:
 
 def test_nothing_to_change() -> None:
     plan = made(cloud={"plan": []}, tasks=[])
-    assert plans.is_empty(plan)
+    assert not plans.differs(plan)
     assert "**Nothing to change.**" in comment.page(plan)
+
+
+def test_what_is_not_declared_any_more_differs() -> None:
+    assert plans.differs(made(cloud={"plan": [], "orphans": [{"kind": "bucket", "name": "left"}]}, tasks=[]))
 
 
 def test_a_plan_that_somebody_has_edited_is_refused(tmp_path: Path) -> None:
@@ -131,9 +135,10 @@ def test_a_plan_that_somebody_has_edited_is_refused(tmp_path: Path) -> None:
     [
         ({"environment": "production"}, "expected one of production, got one of staging"),
         ({"commit": "f" * 40}, "it was made for commit 0123456789ab, and this is ffffffffffff; nothing was changed"),
-        ({"approved_digest": "feedfeed"}, "feedfeed was approved, and this is"),
+        ({"approved_digest": "feedfeedfeed"}, "feedfeedfeed was approved, and this is"),
+        ({"approved_digest": "3f"}, "digest: expected 12 to 64 hexadecimal digits of a plan, got '3f'"),
     ],
-    ids=["of another environment", "of another commit", "of another digest"],
+    ids=["of another environment", "of another commit", "of another digest", "of hardly a digest"],
 )
 def test_a_plan_for_something_else_is_refused(different: dict[str, str], message: str) -> None:
     plan = made()

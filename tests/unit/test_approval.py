@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,30 @@ def test_changes_as_they_are_kept() -> None:
 def test_the_digest_does_not_depend_on_the_order_of_members() -> None:
     assert approval.digest({"a": 1, "b": [1, 2]}) == approval.digest({"b": [1, 2], "a": 1})
     assert approval.digest({"b": [1, 2]}) != approval.digest({"b": [2, 1]})
+
+
+def lines_of_a_key(length: int) -> list[str]:
+    return ["-----BEGIN PRIVATE" + " KEY-----\n", *["    MC4CAQAw\n"] * length]
+
+
+def test_a_private_key_that_comes_line_by_line_is_withheld() -> None:
+    came: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for line in ["ok\n", *lines_of_a_key(3), "-----END PRIVATE" + " KEY-----\n", "changed\n"]:
+            came.append(line)
+            yield line
+
+    clean = approval.lines_without_secrets(lines())
+    assert (next(clean), len(came)) == ("ok\n", 1), "what is no key is not kept back"
+    assert list(clean) == ["(withheld)\n", "changed\n"]
+
+
+@pytest.mark.parametrize("length", [3, approval.KEY_LINES_MAX - 1, 2 * approval.KEY_LINES_MAX])
+def test_a_private_key_without_an_end_is_not_kept_back_for_ever(length: int) -> None:
+    clean = "".join(approval.lines_without_secrets(lines_of_a_key(length)))
+    assert clean.startswith("(withheld)")
+    assert clean.count("MC4CAQAw") == max(0, length + 1 - approval.KEY_LINES_MAX)
 
 
 SECRET = "kT9vQe2mZr7Lx4WnBd0Hc8Yf" + "Aj6Us3PgOi1RtN5V"  # in two: a scanner would find it
