@@ -12,7 +12,8 @@ description:
   - Counts devices that failed, are unreachable, timed out or never reported against a budget, over the whole rollout.
   - Compares the alarm rate of the new release with that of the release before, and looks at errors and latency.
   - The verdict is C(pass), C(fail) or C(inconclusive); too few records are inconclusive, which is not a pass.
-  - Obeys the newest verdict of C(model_evaluation) on the release's model, where there is one (docs/releases.md).
+  - Obeys the newest verdict of C(model_evaluation) on the release's model, where there is one (docs/releases.md); in a
+    retry of a blocked release only where it was said since that began.
   - Changes nothing and does not fail because of a verdict.
 extends_documentation_fragment: [aws]
 options:
@@ -121,6 +122,7 @@ def run(params: dict) -> dict:
         policy=gate.parse_policy(params["policy"]),
         evaluation=evaluation,
         since=plan.get("started_at", ""),
+        is_retry=plan["is_retry"],
     )
     failed = verdict.verdict == gate.FAIL
     return {

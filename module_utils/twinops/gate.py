@@ -161,13 +161,15 @@ def judge(
     policy: Policy,
     evaluation: Mapping[str, Any] | None = None,
     since: str = "",
+    is_retry: bool = False,
 ) -> Verdict:
     """Judge the rollout after ``wave``. ``rollout``: the devices of all waves so far; ``baseline``: the alarms before.
 
     Without ``baseline`` (nothing new is tried: devices catch up, or an operator rolls back) only health is judged.
     ``evaluation``: what ``model_evaluation`` said last about the model (``twinops.aws.verdicts``). It sees labels,
     which the gate does not: its *block* stops the rollout, whenever it was said, and its *hold* holds the rollout if it
-    was said ``since`` this rollout began; *promote* is no reason to overlook anything else.
+    was said ``since`` this rollout began; *promote* is no reason to overlook anything else. Where this ``is_retry`` of
+    a blocked release, a *block* from before it began is what was insisted against.
     """
     judged = {device: classify(statuses.get(device), release_digest) for device in rollout}
     devices = {device: kind for device, (kind, _) in judged.items()}
@@ -176,9 +178,10 @@ def judge(
     failures = [*_over_budget(judged, fleet_size, policy), *failures]
     if evaluation and baseline:
         said = f"model_evaluation says {evaluation['verdict']}: {_explain(evaluation)}"
-        if evaluation["verdict"] == "block":
+        is_of_now = evaluation["at"] >= since
+        if evaluation["verdict"] == "block" and (is_of_now or not is_retry):
             failures.append(said)
-        elif evaluation["verdict"] == "hold" and evaluation["at"] >= since:
+        elif evaluation["verdict"] == "hold" and is_of_now:
             doubts.append(said)
     waits = [f"{device} {why}" for device, (kind, why) in judged.items() if kind == WAITING]
     if waits:

@@ -37,11 +37,13 @@ class Plan:
 
     ``records_per_device``: wave -> records that a device should have processed before the wave is judged.
     ``is_trial``: the release is new to the environment, so its alarms are compared with ``baseline``.
+    ``is_retry``: a gate blocked the release before, and somebody insisted; also in a run that resumes that rollout.
     """
 
     rollout_id: str | None
     is_resumed: bool
     is_trial: bool
+    is_retry: bool
     waves: Mapping[str, tuple[str, ...]]
     due: tuple[str, ...]
     baseline: Alarms | None
@@ -91,7 +93,7 @@ def make_plan(
     same = [rollout for rollout in rollouts if rollout["release_digest"] == release_digest]
     running = next((rollout for rollout in same[:1] if rollout["state"] == RUNNING), None)
     if not due and running is None:
-        return Plan(None, False, False, dict.fromkeys(WAVES, ()), (), None, {}, ())
+        return Plan(None, False, False, False, dict.fromkeys(WAVES, ()), (), None, {}, ())
     if same and same[0]["state"] == BLOCKED and not retry_blocked:
         raise TwinopsError(
             f"{release} ({str(release_digest)[:12]}) was blocked by rollout {same[0]['rollout_id']}: "
@@ -105,6 +107,7 @@ def make_plan(
         rollout_id=running["rollout_id"] if running else new_rollout_id(release, now),
         is_resumed=running is not None,
         is_trial=is_trial,
+        is_retry=next((rollout["state"] for rollout in same if rollout["state"] in ENDS), None) == BLOCKED,
         waves=concerned,
         due=due,
         baseline=find_baseline(current, hold_out, statuses, min_records) if is_trial else None,

@@ -70,6 +70,7 @@ def judge(case: dict[str, Any], policy: gate.Policy = POLICY) -> gate.Verdict:
         if "evaluation" in case
         else None,
         since="2026-11-23T08:00:00Z",
+        is_retry=case.get("is_retry", False),
     )
 
 

@@ -91,6 +91,18 @@ def test_a_blocked_release_may_be_tried_again_on_demand() -> None:
     assert plan(ALL_OLD, rollouts=[entry("blocked")], retry_blocked=True).rollout_id != "r1"
 
 
+@pytest.mark.parametrize("since", [[], ["running"], ["running", "superseded"]])
+def test_a_rollout_of_a_blocked_release_is_a_retry_also_when_it_is_resumed(since: list[str]) -> None:
+    rollouts = [entry(state, rollout_id=f"r{10 - at}") for at, state in enumerate([*since, "blocked"])]
+    found = plan(ALL_OLD, rollouts=rollouts, retry_blocked=not since)
+    assert (found.is_retry, found.is_resumed) == (True, bool(since))
+
+
+def test_a_rollout_of_a_release_that_was_completed_since_it_was_blocked_is_no_retry() -> None:
+    assert not plan(ALL_OLD, rollouts=[entry("completed", rollout_id="r2"), entry("blocked")]).is_retry
+    assert not plan(ALL_OLD, rollouts=[entry("blocked", "digest of v3")]).is_retry
+
+
 def test_a_release_that_was_blocked_once_and_completed_later_is_not_refused() -> None:
     assert plan(ALL_OLD, rollouts=[entry("completed", rollout_id="r2"), entry("blocked")]).rollout_id
 
