@@ -32,8 +32,9 @@ def version_of(manifest: Manifest) -> Version:
 def register(registry: Registry, manifest: Manifest, *, approver: str) -> str:
     """Register the model of a release; returns its name in the registry. Again it changes nothing.
 
-    A model that is there already with the same bytes (retraining has registered it) stays as it was registered. Where
-    the name stands for other bytes, as after a rebuild in a sandbox, the name is ``<release>-<12 of its digest>``.
+    A model that is there already with the same bytes and the same :data:`TRAINING` (retraining has registered it) stays
+    as it was registered. Where the name stands for others, as after a rebuild in a sandbox or with other libraries, the
+    name is ``<release>-<12 of its digest>``: what a version names is what was published.
     """
     version = _named(after(registry.history()), version_of(manifest), manifest)
     if version is not None:
@@ -51,8 +52,9 @@ def promote(registry: Registry, manifest: Manifest, *, approver: str, reason: st
 
 def name_in(state: State, manifest: Manifest) -> str:
     """The name of a release's model in the registry. Raises TwinopsError where it is not registered."""
+    version = version_of(manifest)
     for name in _names(manifest):
-        if name in state.versions and state.versions[name].sha256 == manifest.model["sha256"]:
+        if name in state.versions and _are_same(state.versions[name], version):
             return name
     raise TwinopsError(
         f"{manifest.release}: expected model {manifest.model['sha256'][:12]} in the registry, found none"
@@ -60,14 +62,18 @@ def name_in(state: State, manifest: Manifest) -> str:
 
 
 def _named(state: State, version: Version, manifest: Manifest) -> Version | None:
-    """The version under the name to register it with; None where these bytes are registered under one of its names."""
+    """The version under the name to register it with; None where it is registered under one of its names."""
     for name in _names(manifest):
         known = state.versions.get(name)
         if known is None:
             return replace(version, name=name)
-        if known.sha256 == version.sha256:
+        if _are_same(known, version):
             return None
     raise TwinopsError(f"{manifest.release}: release {manifest.digest[:12]} is registered with another model already")
+
+
+def _are_same(known: Version, version: Version) -> bool:
+    return (known.sha256, known.evaluation_sha256) == (version.sha256, version.evaluation_sha256)
 
 
 def _names(manifest: Manifest) -> tuple[str, str]:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from toolbox.registry import Registry, RegistryError, Version, after
+from twinops.aws import model_versions
 from twinops.aws.clients import client
+from twinops.release import BundleFile, Manifest
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 BECAUSE: dict[str, Any] = {"approver": "mlops@example.com", "reason": "evaluation 7"}
@@ -151,3 +153,28 @@ def test_what_cannot_be_reached_is_named(endpoint: str) -> None:
         Registry(client("s3"), "nowhere", "m").champion()
     with pytest.raises(RegistryError, match="expected a name of letters"):
         Registry(client("s3"), "nowhere", "../m")
+
+
+# ---- the versions that releases bring
+
+
+def manifest(evaluation: str, model: str = "m1") -> Manifest:
+    return Manifest("v3", "b" * 40, "d1", "i1", {"sha256": model}, (BundleFile("training.json", evaluation, 1),))
+
+
+def test_what_retraining_registered_stays_when_its_very_release_is_published(registry: Registry) -> None:
+    registry.register(version("v3", sha256="m1", evaluation_sha256="e1"), **BECAUSE)
+    before = registry.history()
+    assert model_versions.register(registry, manifest("e1"), approver="a") == "v3"
+    assert registry.history() == before
+
+
+@pytest.mark.parametrize("published", [manifest("e2"), manifest("e1", model="m2")], ids=["libraries", "model"])
+def test_a_release_that_was_built_otherwise_is_a_version_of_its_own(registry: Registry, published: Manifest) -> None:
+    """Same bytes of the model with other libraries: only the training.json that was published can be read later."""
+    registry.register(version("v3", sha256="m1", evaluation_sha256="e1"), **BECAUSE)
+    assert model_versions.promote(registry, published, approver="a", reason="r")
+    assert registry.champion() == Version(
+        f"v3-{published.digest[:12]}", published.model["sha256"], "d1", "b" * 40, published.files[0].sha256
+    )
+    assert not model_versions.promote(registry, published, approver="a", reason="again")
