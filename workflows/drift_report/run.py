@@ -28,6 +28,8 @@ from twinops.errors import TwinopsError
 
 GROUPS_FILE = Path(__file__).with_name("feature_groups.yml")
 SUMMARY = "drift_summary"
+MOST_READINGS = 1_000_000
+"""No device counts more readings of a feature (it keeps a thousand): who says so is not believed."""
 
 
 def main() -> int:
@@ -72,10 +74,7 @@ def compare(run: Context, reference: pa.Table, *, since: datetime, until: dateti
     """What was found, and the readings that it was found in."""
     s3, bucket, features = run.client("s3"), run.twin["data_bucket"], reference.column_names
     decisions = data.decisions(s3, bucket, since=since, until=until)
-    records = decisions["record_id"]
-    within = ("record_id", str(records.min()), str(records.max())) if len(records) else ("record_id", "", "")
-    columns = ["device", "record_id", "since", *features]
-    readings = data.source(run, "plant").read("readings", columns, within=within)
+    readings = data.readings(data.source(run, "plant"), decisions["record_id"], features)
     mine = readings["device"].isin({*decisions["device"], fleet_drift.FLEET})
     seen = fleet_drift.as_seen(decisions, readings[mine], features)
     gaps = reported_gaps(s3, bucket, features, since=since)
@@ -89,7 +88,8 @@ def reported_gaps(
     """device -> feature -> (missing, readings), as devices report them of their last thousand records since a moment.
 
     Nobody decides on a record that lacks a reading, so decisions do not show it. What a device writes is not trusted to
-    be complete: one that reports nothing of the kind, or of an earlier release, is left out.
+    be complete, or to be numbers that can be: one that reports nothing of the kind, or of an earlier release, is left
+    out, and so is a feature with impossible counts.
 
     :raises FleetError: the bucket cannot be read
     """
@@ -105,9 +105,13 @@ def _gaps(facts: Mapping[str, Any], features: list[str], since: datetime) -> dic
             return {}
         of = readings["features"]
         counted = {name: (int(of[name]["missing"]), int(of[name]["count"])) for name in features}
-        return {name: (missing, missing + count) for name, (missing, count) in counted.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return {}
+    return {
+        name: (missing, missing + count)
+        for name, (missing, count) in counted.items()
+        if min(missing, count) >= 0 and missing + count <= MOST_READINGS
+    }
 
 
 def keep_summary(run: Context, rows: pd.DataFrame, *, day: str) -> pd.DataFrame:

@@ -75,6 +75,8 @@ class Outcome:
     judgement: Judgement
     branch: str = ""
     proposed: str = ""
+    not_pushed: str = ""
+    """Why the branch is not where it should have been pushed to."""
     patch: str = ""
     same_as: str = ""
     """The release that has exactly this model already."""
@@ -99,7 +101,7 @@ def page(outcome: Outcome, *, env: str, why: str, run: str) -> Report:
         state=state,
         headline=headline,
         action=action,
-        reasons=found.reasons,
+        reasons=[*found.reasons, *([f"Nothing was pushed: {outcome.not_pushed}."] if outcome.not_pushed else [])],
         facts=[
             Fact("Verdict", found.verdict, f"{challenger} against {outcome.champion}"),
             Fact("Macro-F1", _number(found.challenger.macro_f1), f"champion {_number(found.champion.macro_f1)}"),
@@ -138,19 +140,23 @@ def _answer(outcome: Outcome) -> tuple[State, str, str]:
             f"No better model was found: the best candidate {worse} {champion}",
             "Look for the cause in the report of `drift_report`; if the data changed for good, train on new data.",
         )
-    review = (
-        f"Review branch `{outcome.branch}` ({outcome.proposed})"
-        if outcome.proposed
-        else (
-            "Apply the patch below in a clone and push it: "
-            f"`git switch -c {outcome.branch} && git am < proposal.patch && git push -u origin {outcome.branch}`"
-        )
-    )
     return (
         "act",
         f"A better model is proposed: {version} for {champion}",
-        f"{review}. Merged it is a release; it runs nowhere until `edge_release_version` names it.",
+        f"{_review(outcome)}. Merged it is a release; it runs nowhere until `edge_release_version` names it.",
     )
+
+
+def _review(outcome: Outcome) -> str:
+    branch, apply = outcome.branch, "git am < proposal.patch && git push -u origin"
+    if outcome.proposed:
+        return f"Review branch `{branch}` ({outcome.proposed})"
+    if outcome.not_pushed:
+        return (
+            "Mend what kept the branch from being pushed (below), and start `retrain` again; or apply the patch in a "
+            f"clone, on a branch with another name than `{branch}`: `git switch -c <name> && {apply} HEAD`"
+        )
+    return f"Apply the patch below in a clone and push it: `git switch -c {branch} && {apply} {branch}`"
 
 
 _UNSEEN = ("random_state", "tol", "max_iter")

@@ -150,8 +150,7 @@ def judge(run: Context, champion: Version, chosen: Trained, scratch: Path) -> ju
     features = chosen.training["features"]
     if decisions.empty:
         raise TrainingError(f"decisions: expected some since {since:%Y-%m-%d %H:%M} UTC to judge on, got none")
-    within = ("record_id", str(decisions["record_id"].min()), str(decisions["record_id"].max()))
-    readings = store.read("readings", ["device", "record_id", "since", *features], within=within)
+    readings = data.readings(store, decisions["record_id"], features)
     records = judgement.field_records(decisions, readings, features)
     (scratch / "champion.onnx").write_bytes(file_of_release(run, champion.sha256))
     old, new = (models.Model(path) for path in (scratch / "champion.onnx", chosen.folder / "model.onnx"))
@@ -204,6 +203,7 @@ def propose(run: Context, tree: Path, outcome: Outcome, base: str) -> Outcome:
             return replace(done, proposed=proposal.push(tree, made, url, title=title, token=push_token(url)))
         except ProposalError as error:
             print(f"retrain: {error}", file=sys.stderr)
+            done = replace(done, not_pushed=" ".join(str(error).split()))
     (run.output / "proposal.patch").write_text(made.patch, "utf-8")
     return replace(done, patch=made.patch)
 

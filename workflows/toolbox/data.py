@@ -11,6 +11,7 @@ import io
 import json
 import re
 import time
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -103,7 +104,7 @@ def _batch(s3: Any, bucket: str, key: str) -> list[dict[str, Any]]:
             raise ValueError("the object is empty")
         lines = [json.loads(line) for line in gzip.decompress(body).splitlines()]
         return [{name: line[name] for name in DECISION_COLUMNS} for line in lines]
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError, zlib.error) as error:
         raise DataError(f"s3://{bucket}/{key}: expected gzip of JSON lines of decisions: {error!r}") from error
 
 
@@ -387,3 +388,15 @@ def labels(store: Source, record_ids: pd.Series[str]) -> pd.Series[int]:
     rows = store.read("labels", ["record_id", "label"], within=("record_id", first, last)).dropna(subset=["label"])
     known = rows.set_index("record_id")["label"].astype("int64")
     return known[known.index.isin(record_ids.unique())]
+
+
+def readings(store: Source, record_ids: pd.Series[str], features: Sequence[str]) -> pd.DataFrame:
+    """What the historian has of records, between the first and the last of them: ``device record_id since`` and the
+    features (docs/sandbox.md, "The plant"). Of no records, no rows.
+
+    :raises DataError: see :meth:`Source.read`
+    """
+    columns = ["device", "record_id", "since", *features]
+    if record_ids.empty:
+        return pd.DataFrame(columns=columns)
+    return store.read("readings", columns, within=("record_id", str(record_ids.min()), str(record_ids.max())))

@@ -98,7 +98,7 @@ def _heard(s3: Any, bucket: str, keys: Sequence[str]) -> Iterable[tuple[str, Hea
             return None  # a device that stopped reporting a month ago, and has history of yesterday left
         try:
             facts = json.loads(answer["Body"].read(LARGEST_FACTS_BYTES))
-        except ValueError:
+        except (ValueError, RecursionError):
             facts = None
         return Heard(facts if isinstance(facts, Mapping) else {}, answer["LastModified"])
 

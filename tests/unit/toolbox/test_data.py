@@ -88,7 +88,9 @@ def test_no_decisions_is_an_empty_frame(bucket: str) -> None:
 BAD = {
     "empty": b"",
     "not gzip": b"not gzip",
+    "damaged": gzip.compress(b"")[:10] + b"not deflate",
     "not JSON": gzip.compress(b"not JSON\n"),
+    "nested too deeply": gzip.compress(b"[" * 100_000),
     "a field is missing": gzip.compress(b'{"device": "d"}\n'),
 }
 

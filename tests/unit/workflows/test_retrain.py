@@ -20,6 +20,7 @@ from retrain.proposal import ProposalError
 from retrain.training import Candidate, Trained, TrainingError
 from river.datasets import Shuttle
 from toolbox import compare, report
+from toolbox.context import Context
 from toolbox.registry import Registry, Version, after
 from twinops import release
 from twinops.aws.clients import client
@@ -180,6 +181,20 @@ def test_another_proposal_of_that_name_is_left_alone(code: Path, remote: Path, t
     with pytest.raises(ProposalError, match="branch retrain/v2: expected none, there is one with other contents"):
         proposal.push(tmp_path / "two", other, str(remote), title="t")
     assert git(remote, "rev-parse", "retrain/v2") == there
+
+
+def test_the_report_says_why_nothing_was_pushed_and_names_no_branch_that_is_taken(
+    code: Path, remote: Path, tmp_path: Path
+) -> None:
+    git(remote, "branch", "retrain/v7", "HEAD")
+    proposal.clone(code, tmp_path / "tree")
+    context = Context("1" * 24, "a" * 40, STARTED, {}, {"push_repository": str(remote)}, tmp_path)
+    found = run.propose(context, tmp_path / "tree", outcome(TRUTH), BASE)
+    assert "edge/releases/v7.yml" in found.patch == (tmp_path / "proposal.patch").read_text()
+    page = said(found)
+    assert "branch retrain/v7: expected none, there is one with other contents" in page.reasons[-1]
+    assert "`git switch -c <name> && git am < proposal.patch && git push -u origin HEAD`" in page.action
+    assert "<name>" not in report.html(page)
 
 
 def test_gitlab_is_asked_for_a_merge_request(code: Path, remote: Path, tmp_path: Path) -> None:

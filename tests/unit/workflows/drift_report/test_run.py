@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import runpy
 import subprocess
 import sys
 import uuid
@@ -97,7 +98,8 @@ def reports(bucket: str, device: str, missing: int) -> None:
     put(bucket, f"facts/{device}/history/2026-01-01/00.json", b"not looked at")
 
 
-def run(bucket: str, output: Path) -> subprocess.CompletedProcess[str]:
+def run(bucket: str, output: Path, **plant: str) -> subprocess.CompletedProcess[str]:
+    """``plant``: the data source; without it files in the bucket."""
     output.mkdir(exist_ok=True)
     told = {
         "run_id": "0" * 24,
@@ -108,7 +110,7 @@ def run(bucket: str, output: Path) -> subprocess.CompletedProcess[str]:
             "env": "sandbox",
             "data_bucket": bucket,
             "models_bucket": bucket,
-            "data_sources": {"plant": {"type": "s3", "bucket": bucket, "prefix": "plant/"}},
+            "data_sources": {"plant": plant or {"type": "s3", "bucket": bucket, "prefix": "plant/"}},
         },
     }
     (output / "run.json").write_text(json.dumps(told))
@@ -168,8 +170,53 @@ def test_before_the_first_rollout_there_is_nothing_to_compare_with(bucket: str, 
     assert (tmp_path / "out/summary.txt").read_text().startswith("shuttle-anomaly has no champion yet\n")
 
 
+def test_without_decisions_a_database_is_not_asked_for_their_readings(bucket: str, tmp_path: Path) -> None:
+    """Of no records there is no first and no last one, and boto3 refuses an empty value."""
+    promote(bucket)
+    done = run(bucket, tmp_path / "out", type="redshift", cluster="c", database="d", db_user="u")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/summary.txt").read_text().startswith("No decisions in the last 1 h\n")
+
+
 def test_training_data_that_is_another_than_the_registered_one_is_refused(bucket: str, tmp_path: Path) -> None:
     promote(bucket, sha256="0" * 64)
     done = run(bucket, tmp_path / "out")
     assert done.returncode == 2
     assert "expected the file with SHA-256 000000000000, got another" in done.stderr
+
+
+# ---- what devices say of themselves
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names of run.py, which imports what lies beside it."""
+    monkeypatch.syspath_prepend(str(WORKFLOW))
+    return runpy.run_path(str(WORKFLOW / "run.py"))
+
+
+def counted(missing: str, count: str = "900") -> bytes:
+    """Facts with these counts of f1, and usual ones of f2; as text, since a device may write any."""
+    f1, f2 = f'{{"missing": {missing}, "count": {count}}}', '{"missing": 100, "count": 900}'
+    return f'{{"readings": {{"until": "{text(NOW)}", "features": {{"f1": {f1}, "f2": {f2}}}}}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (counted("90", "910"), {"f1": (90, 1000), "f2": (100, 1000)}),
+        (counted("-1"), {"f2": (100, 1000)}),
+        (counted("1000", "-900"), {"f2": (100, 1000)}),
+        (counted("1e300"), {"f2": (100, 1000)}),
+        (counted("Infinity"), None),
+        (counted("null"), None),
+        (b"[" * 100_000, None),
+    ],
+    ids=["counts", "negative", "more missing than all", "huge", "infinite", "null", "nested too deeply"],
+)
+def test_no_device_ends_the_report_of_all(bucket: str, script: dict[str, Any], facts: bytes, expected: Any) -> None:
+    put(bucket, "facts/device-001/latest.json", facts)
+    reports(bucket, "device-002", missing=7)
+    found = script["reported_gaps"](client("s3"), bucket, ["f1", "f2"], since=NOW - timedelta(hours=1))
+    assert found.pop("device-002") == {"f1": (0, 1000), "f2": (0, 1000)}
+    assert found == ({"device-001": expected} if expected else {})
