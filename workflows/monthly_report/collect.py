@@ -4,11 +4,13 @@ that is written once.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
+from monthly_report import customers
 from monthly_report import month as months
 from monthly_report.customers import Customer
 from monthly_report.month import Month, Span
@@ -19,17 +21,30 @@ from twinops import runs
 from twinops.aws.ledger import Ledger
 
 
-def month_of(run: Context, customer: Customer, span: Span, releases: set[str], revision: int) -> Month:
+@dataclass(frozen=True)
+class Asked:
+    """What is reported, the same for every customer."""
+
+    span: Span
+    revision: int
+    everyone: Sequence[Customer]
+    """All customers who have the feature."""
+    releases: set[str]
+    """Those that are the feature."""
+
+
+def month_of(run: Context, customer: Customer, asked: Asked) -> Month:
     """The month as it was frozen; where it was not and is over, as it is known now, which is frozen.
 
+    :raises CustomerError: a device has two owners at a time
     :raises DataError: a source cannot be read
     :raises LedgerError: the ledger cannot be read
     """
-    key = f"monthly_report/frozen/{customer.feature}/{customer.name}/{span.name}/r{revision}.json"
+    key = f"monthly_report/frozen/{customer.feature}/{customer.name}/{asked.span.name}/r{asked.revision}.json"
     frozen = _read(run, key)
     if frozen:
         return frozen
-    found = collect(run, customer, span, releases, revision)
+    found = collect(run, customer, asked)
     if not found.is_over or _freeze(run, key, found):
         return found
     frozen = _read(run, key)  # another run was faster: its numbers are the month's
@@ -38,8 +53,9 @@ def month_of(run: Context, customer: Customer, span: Span, releases: set[str], r
     return frozen
 
 
-def collect(run: Context, customer: Customer, span: Span, releases: set[str], revision: int) -> Month:
+def collect(run: Context, customer: Customer, asked: Asked) -> Month:
     """The month as it was known when the run started."""
+    span = asked.span
     (start, end), now = span.moments, runs.parse(run.started_at)
     until = min(end, now)
     ledger = Ledger(run.twin["ledger_table"], run.client("dynamodb"))
@@ -47,13 +63,13 @@ def collect(run: Context, customer: Customer, span: Span, releases: set[str], re
     earlier = ledger.happened("deployment", since="0", until=bounds["until"])
     store, s3, bucket = data.source(run, "plant"), run.client("s3"), run.twin["data_bucket"]
     known = {item["device"] for item in earlier} | set(data.devices(s3, bucket))
-    owned = customer.owned(sorted(known), span.start, span.end)
+    owned = customers.owners(asked.everyone, sorted(known), span.start, span.end)[customer.name]
     days, silences = [], []
     left_out: dict[str, int] = {}
     for one in owned:
         since, before = months.midnight(one.since), min(months.midnight(one.until), until)
         decisions = data.decisions(s3, bucket, since=since, until=before, device=one.device)
-        ours = decisions["release"].isin(releases)
+        ours = decisions["release"].isin(asked.releases)
         for release, count in decisions.loc[~ours, "release"].value_counts().items():
             left_out[str(release)] = left_out.get(str(release), 0) + int(count)
         of_device = [item for item in earlier if item["device"] == one.device]
@@ -78,7 +94,7 @@ def collect(run: Context, customer: Customer, span: Span, releases: set[str], re
         feature=customer.feature,
         feature_title=customer.feature_title,
         month=span.name,
-        revision=revision,
+        revision=asked.revision,
         as_of=runs.timestamp(now),
         is_over=now >= end,
         agreed=asdict(customer.agreed),

@@ -57,16 +57,33 @@ class Customer:
 
     def owned(self, devices: Sequence[str], start: date, end: date) -> list[Owned]:
         """The customer's devices between two days, each time of ownership clipped to them."""
-        found = [
+        found = (
             Owned(device, max(since, start), min(until, end))
-            for device in sorted(devices)
+            for device in devices
             for pattern, since, until in self.patterns
             if fnmatchcase(device, pattern) and max(since, start) < min(until, end)
-        ]
-        for one, other in zip(found, found[1:]):
-            if one.device == other.device and other.since < one.until:
-                raise CustomerError(f"customer {self.name}: devices: {one.device} is matched twice at {other.since}")
-        return found
+        )
+        return sorted(found, key=lambda one: (one.device, one.since))
+
+
+def owners(customers: Sequence[Customer], devices: Sequence[str], start: date, end: date) -> dict[str, list[Owned]]:
+    """Which devices each customer has between two days, by the customer's name.
+
+    ``customers``: all who have the feature, since no device may have two owners at a time.
+
+    :raises CustomerError: one has
+    """
+    found = {who.name: who.owned(devices, start, end) for who in customers}
+    every = sorted(
+        ((one, name) for name, some in found.items() for one in some), key=lambda it: (it[0].device, it[0].since)
+    )
+    for (one, name), (other, other_name) in zip(every, every[1:]):
+        if one.device == other.device and other.since < one.until:
+            raise CustomerError(
+                f"customers: {one.device}: expected one match at a time, at {other.since} it is matched twice "
+                f"({' and '.join(dict.fromkeys((name, other_name)))})"
+            )
+    return found
 
 
 def path(clone: Path, env: str) -> Path:
@@ -74,10 +91,10 @@ def path(clone: Path, env: str) -> Path:
     return clone / "inventories" / env / "group_vars" / env / "customers.yml"
 
 
-def load(file: Path, feature: str, customer: str = "") -> list[Customer]:
-    """The customers who have a feature, or the one that was asked for.
+def load(file: Path, feature: str) -> list[Customer]:
+    """The customers who have a feature.
 
-    :raises CustomerError: no such file, feature or customer, or a field is wrong
+    :raises CustomerError: no such file or feature, nobody has it, or a field is wrong
     """
     try:
         data = yaml.safe_load(file.read_text("utf-8"))
@@ -86,14 +103,26 @@ def load(file: Path, feature: str, customer: str = "") -> list[Customer]:
     features, customers = (_mapping(data, key, str(file)) for key in ("customer_features", "customers"))
     if feature not in features:
         raise CustomerError(f"{file}: customer_features: expected one of {_names(features)}, got {feature!r}")
-    known = [name for name in customers if feature in _mapping(customers[name], "features", f"{file}: {name}")]
-    if customer and customer not in known:
-        raise CustomerError(f"{file}: customers: expected one who has {feature} ({_names(known)}), got {customer!r}")
-    return [
+    found = [
         _customer(name, customers[name], feature, features[feature], str(file))
-        for name in known
-        if customer in ("", name)
+        for name in customers
+        if feature in _mapping(customers[name], "features", f"{file}: {name}")
     ]
+    if not found:
+        raise CustomerError(f"{file}: customers: expected some who have {feature}, got none")
+    return found
+
+
+def chosen(customers: Sequence[Customer], name: str) -> list[Customer]:
+    """The one who was asked for, or all for an empty name.
+
+    :raises CustomerError: there is none of that name
+    """
+    found = [one for one in customers if name in ("", one.name)]
+    if not found:
+        known = _names(one.name for one in customers)
+        raise CustomerError(f"customers: expected one who has {customers[0].feature} ({known}), got {name!r}")
+    return found
 
 
 def _customer(name: str, data: Mapping[str, Any], feature: str, about: Mapping[str, Any], where: str) -> Customer:

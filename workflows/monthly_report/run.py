@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from monthly_report import collect, customers, page
+from monthly_report.collect import Asked
 from monthly_report.month import Month, Span
 from toolbox import context, pdf, report
 from toolbox.data import DataError
@@ -27,11 +28,10 @@ def main() -> int:
     today = datetime.fromisoformat(run.started_at.replace("Z", "+00:00")).date()
     try:
         span = Span.of(asked["month"], today)
-        who = customers.load(customers.path(CLONE, run.twin["env"]), asked["feature"], asked["customer"])
-        found = {
-            one.name: collect.month_of(run, one, span, customers.releases_of(CLONE, one.model), asked["revision"])
-            for one in who
-        }
+        everyone = customers.load(customers.path(CLONE, run.twin["env"]), asked["feature"])
+        who = customers.chosen(everyone, asked["customer"])
+        about = Asked(span, asked["revision"], everyone, customers.releases_of(CLONE, who[0].model))
+        found = {one.name: collect.month_of(run, one, about) for one in who}
     except (ValueError, customers.CustomerError, DataError, LedgerError) as error:
         print(f"monthly_report: {error}", file=sys.stderr)
         return 2

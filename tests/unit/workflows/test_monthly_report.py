@@ -197,20 +197,47 @@ def test_devices_belong_to_a_customer_for_a_time(table: Path) -> None:
         ),
         (("customers:", "clients:"), ("anomaly-detection", ""), "customers: expected a mapping, got None"),
         (("title: Orbital", "title: {"), ("anomaly-detection", ""), "expected the table of customers"),
+        (
+            ("features: {anomaly-detection: {least_recall: 0.9}}", "features: {}"),
+            ("anomaly-detection", ""),
+            "customers: expected some who have anomaly-detection, got none",
+        ),
     ],
-    ids=["customer", "feature", "day", "agreed", "customers", "yaml"],
+    ids=["customer", "feature", "day", "agreed", "customers", "yaml", "nobody"],
 )
 def test_a_wrong_table(table: Path, change: tuple[str, str], asked: tuple[str, str], message: str) -> None:
     table.write_text(TABLE.replace(*change) if change[0] else TABLE)
     with pytest.raises(CustomerError, match=message):
-        customers.load(table, *asked)
+        customers.chosen(customers.load(table, asked[0]), asked[1])
 
 
-def test_a_device_that_is_named_twice_at_a_time(table: Path) -> None:
-    table.write_text(TABLE.replace("until: 2026-10-11", "until: 2026-10-12"))
-    (orbital,) = customers.load(table, "anomaly-detection")
-    with pytest.raises(CustomerError, match="device-007 is matched twice at 2026-10-11"):
-        orbital.owned(["device-007"], date(2026, 10, 1), date(2026, 11, 1))
+OCTOBER = (date(2026, 10, 1), date(2026, 11, 1))
+OF_ORBITAL = "until: 2026-10-11}, {match: device-007, since: 2026-10-11}]"
+OF_MERIDIAN = "features: {}\n    devices: []"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ((OF_ORBITAL, OF_ORBITAL.replace("11}, ", "12}, ")), r"at 2026-10-11 it is matched twice \(orbital\)"),
+        (
+            (OF_MERIDIAN, "features: {anomaly-detection: }\n    devices: [{match: '*7', since: 2026-10-30}]"),
+            r"at 2026-10-30 it is matched twice \(orbital and meridian\)",
+        ),
+    ],
+    ids=["by one customer", "by two"],
+)
+def test_a_device_that_is_matched_twice_at_a_time(table: Path, change: tuple[str, str], message: str) -> None:
+    table.write_text(TABLE.replace(*change))
+    with pytest.raises(CustomerError, match=f"device-007: expected one match at a time, {message}"):
+        customers.owners(customers.load(table, "anomaly-detection"), ["device-001", "device-007"], *OCTOBER)
+
+
+def test_the_newest_entry_may_come_first(table: Path) -> None:
+    newest_first = "since: 2026-10-11}, {match: device-007, until: 2026-10-11}]"
+    table.write_text(TABLE.replace(OF_ORBITAL, newest_first).replace("device-00?", "device-007"))
+    found = customers.owners(customers.load(table, "anomaly-detection"), ["device-007"], *OCTOBER)
+    assert [(one.since.day, one.until.day) for one in found["orbital"]] == [(1, 11), (11, 1)]
 
 
 @pytest.mark.parametrize("env", ["sandbox", "staging", "production"])
@@ -218,8 +245,8 @@ def test_the_tables_of_our_environments(env: str) -> None:
     """Each device of an environment has one customer at a time, and the feature is one that we release."""
     found = customers.load(customers.path(CLONE, env), "anomaly-detection")
     devices = [f"device-{n:03}" if env == "sandbox" else f"{env}-device-{n:03}" for n in range(1, 101)]
-    owned = [one.device for who in found for one in who.owned(devices, date(2026, 10, 1), date(2026, 11, 1))]
-    assert sorted(owned) == devices
+    owned = customers.owners(found, devices, *OCTOBER)
+    assert sorted(one.device for some in owned.values() for one in some) == devices
     assert {"v1", "v2"} <= customers.releases_of(CLONE, found[0].model)
 
 
