@@ -31,6 +31,15 @@ class Agreed:
     silent_after_min: int = 60
     """A device that decided nothing for so long was silent."""
 
+    def __post_init__(self) -> None:
+        """:raises ValueError: what a report would be measured by for good, and is no share or time"""
+        for name in ("least_recall", "most_false_alarm_rate"):
+            value = getattr(self, name)
+            if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):
+                raise ValueError(f"{name}: expected a share from 0 to 1, got {value!r}")
+        if type(self.silent_after_min) is not int or self.silent_after_min < 1:
+            raise ValueError(f"silent_after_min: expected whole minutes, 1 or more, got {self.silent_after_min!r}")
+
 
 @dataclass(frozen=True)
 class Owned:

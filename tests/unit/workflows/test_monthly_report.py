@@ -211,6 +211,24 @@ def test_a_wrong_table(table: Path, change: tuple[str, str], asked: tuple[str, s
         customers.chosen(customers.load(table, asked[0]), asked[1])
 
 
+@pytest.mark.parametrize(
+    ("agreed", "message"),
+    [
+        ("least_recall: 95", "least_recall: expected a share from 0 to 1, got 95"),
+        ("least_recall: '0.9'", "least_recall: expected a share from 0 to 1, got '0.9'"),
+        ("most_false_alarm_rate: .nan", "most_false_alarm_rate: expected a share from 0 to 1, got nan"),
+        ("least_recall: true", "least_recall: expected a share from 0 to 1, got True"),
+        ("silent_after_min: 0", "silent_after_min: expected whole minutes, 1 or more, got 0"),
+        ("silent_after_min: 1h", "silent_after_min: expected whole minutes, 1 or more, got '1h'"),
+    ],
+    ids=["percent", "text", "no number", "truth", "no time", "unit"],
+)
+def test_what_cannot_have_been_agreed(table: Path, agreed: str, message: str) -> None:
+    table.write_text(TABLE.replace("least_recall: 0.9", agreed))
+    with pytest.raises(CustomerError, match=rf"customers\.yml: customers\.orbital: .*{message}"):
+        customers.load(table, "anomaly-detection")
+
+
 OCTOBER = (date(2026, 10, 1), date(2026, 11, 1))
 OF_ORBITAL = "until: 2026-10-11}, {match: device-007, since: 2026-10-11}]"
 OF_MERIDIAN = "features: {}\n    devices: []"
