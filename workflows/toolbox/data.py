@@ -380,14 +380,20 @@ def _table(body: bytes, key: str, where: str) -> pd.DataFrame:
 def labels(store: Source, record_ids: pd.Series[str]) -> pd.Series[int]:
     """The known labels of records, indexed by ``record_id``; a record without one is not in it.
 
+    A record that has two different ones counts as one without; how many such there are goes to the log of the run.
+
     :raises DataError: see :meth:`Source.read`
     """
     if record_ids.empty:
         return pd.Series(dtype="int64", name="label")
     first, last = str(record_ids.min()), str(record_ids.max())
     rows = store.read("labels", ["record_id", "label"], within=("record_id", first, last)).dropna(subset=["label"])
-    known = rows.set_index("record_id")["label"].astype("int64")
-    return known[known.index.isin(record_ids.unique())]
+    rows = rows[rows["record_id"].isin(record_ids.unique())].astype({"label": "int64"}).drop_duplicates()
+    contradictory = rows["record_id"].duplicated(keep=False)
+    if contradictory.any():
+        count = rows.loc[contradictory, "record_id"].nunique()
+        print(f"labels: records whose labels contradict each other, which count as not labelled: {count}")
+    return rows[~contradictory].set_index("record_id")["label"]
 
 
 def readings(store: Source, record_ids: pd.Series[str], features: Sequence[str]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
 from toolbox.context import Context
-from toolbox.data import DataError, Redshift, Source, decisions, devices, labels, source
+from toolbox.data import S3, DataError, Redshift, Source, decisions, devices, labels, source
 from twinops.aws.clients import client
 
 from sandbox.ports import free_port
@@ -82,6 +82,19 @@ def test_no_decisions_is_an_empty_frame(bucket: str) -> None:
     found = decisions(client("s3"), bucket, since=NOON)
     assert found.empty
     assert labels(Redshift(None, cluster="c", database="d", db_user="u"), found["record_id"]).empty
+
+
+def test_of_two_labels_of_a_record_equal_ones_are_one_and_others_none(
+    bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["r1,1", "r1,1", "r2,0", "r2,1", "r3,0", "r4,", "r4,1", "r9,0", "r9,1"]
+    body = "\n".join(["record_id,label", *rows]).encode()
+    client("s3").put_object(Bucket=bucket, Key="plant/labels.csv", Body=body)
+    store = S3(client("s3"), bucket=bucket, prefix="plant/")
+    found = labels(store, pd.Series(["r1", "r2", "r3", "r4", "r9x"]))
+    assert found.to_dict() == {"r1": 1, "r3": 0, "r4": 1}
+    assert pd.Series(["r1", "r1", "r2"]).map(found).tolist()[:2] == [1, 1], "what a join needs"
+    assert capsys.readouterr().out.strip().endswith("which count as not labelled: 1")
 
 
 # Named, because pytest would name a case after its bytes, and gzip writes the time into them.
