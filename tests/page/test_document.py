@@ -116,6 +116,13 @@ def test_what_a_later_rollout_has_mended_is_not_said_any_more() -> None:
     assert said(replace(read, rollouts=(*read.rollouts, old)))[0][0] == "ok"
 
 
+def test_a_rollout_at_work_is_told_with_its_wave() -> None:
+    read = worlds.healthy()
+    item = rollout("v3", dict.fromkeys(read.waves, "pending"), 1, state="running", wave="canary")
+    (told,) = said(replace(read, rollouts=(item, *read.rollouts)))
+    assert told == ("ok", f"v3 is being rolled out, wave canary: 0 of {len(read.waves)} devices run it")
+
+
 def test_a_rollout_that_stands_still_for_hours_is_noticed() -> None:
     read = worlds.healthy()
     item = rollout("v3", dict.fromkeys(read.waves, "pending"), 7, state="running", wave="canary")

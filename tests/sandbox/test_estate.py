@@ -15,6 +15,7 @@ from twinops.aws.registry import Registry, after
 
 from sandbox import demo
 from sandbox.estate import NAMES
+from sandbox.settings import CLONE
 from tests.sandbox.support import eventually
 from tests.sandbox.test_redshift_data import Database
 
@@ -192,6 +193,19 @@ def test_the_devices_are_shown_with_what_the_ledger_knows_of_one_that_is_off(
     assert "6 devices: 5 ok, 1 unreachable. Releases: 5 v2, 1 none.\n" in shown
     assert re.search(r"^device-005 .*\n    known:   v2 since .*, says the ledger$", shown, re.MULTILINE)
     assert re.search(r"^device-001  canary  v2       [ab]     ok ", shown, re.MULTILINE)
+
+
+def test_the_status_page_shows_what_the_demo_left(estate: Demonstration, sandbox: Sandbox) -> None:
+    sandbox.run("make", "page", "ENV=sandbox")
+    document = json.loads((CLONE / "build/status/sandbox.json").read_text())
+    assert [source for source in document["sources"] if source["state"] == "failed"] == []
+    assert [(device["release"], device["health"]) for device in document["devices"]] == [("v2", "ok")] * 6
+    assert [rollout["release"] for rollout in document["rollouts"] if rollout["state"] == "blocked"] == [
+        "v4-hangs",
+        "v3",
+    ]
+    html = (CLONE / "public/index.html").read_text()
+    assert [name for name in (*sandbox.devices(), "v4-hangs", "drift_report") if name not in html] == []
 
 
 def test_second_demo_changes_nothing(estate: Demonstration) -> None:

@@ -63,11 +63,21 @@ def answer(
     items.sort(key=lambda item: RANK[item.tone])
     if not items:
         if deployed or any(workflow.runs for workflow in workflows):
-            return Answer(OK, _fine(devices, deployed))
+            return Answer(OK, _on_its_way(devices, rollouts) or _fine(devices, deployed))
         return Answer(NONE, "Nothing was deployed here yet")
     if {source.name for source in sources if source.name.startswith(LEDGER)} <= {each.name for each in failed_sources}:
         return Answer(ACT, "The ledger could not be read: how things are is not known", tuple(items))
     return Answer(items[0].tone, _headline(items), tuple(items))
+
+
+def _on_its_way(devices: Sequence[Device], rollouts: Sequence[Rollout]) -> str:
+    """How far a rollout is that goes well; empty where none is at work."""
+    newest = next(iter(rollouts), None)
+    if newest is None or newest.state != "running":
+        return ""
+    have = sum(device.release_digest == newest.release_digest for device in devices)
+    wave = next((wave.name for wave in newest.waves if wave.gate == gates.RUNNING), "")
+    return f"{newest.release} is being rolled out{f', wave {wave}' if wave else ''}: {_of(have, len(devices))} run it"
 
 
 def _fine(devices: Sequence[Device], deployed: Deployed | None) -> str:
