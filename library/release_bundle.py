@@ -31,6 +31,7 @@ options:
       - C(current) also makes it the one that the environment runs, which is what the next release is compared with.
       - C(reaffirmed) signs again that the current one is current, because I(release) was blocked. A device that runs
         the blocked one, and was not reached when it was taken back, returns to the current one when it pulls.
+        Nothing is signed where I(release) is itself the current one.
     type: str
     choices: [proposed, published, current, reaffirmed]
     default: published

@@ -198,6 +198,19 @@ def test_a_device_that_was_away_when_its_release_was_blocked_goes_back(field: Fi
     assert field.pull() == ("nothing", "v2 runs")
 
 
+def test_a_device_that_was_taken_back_from_the_current_release_stays_where_it_is(field: Field) -> None:
+    """A way back that the gate stopped: current.json moved before it, and is not signed again."""
+    v2 = field.publisher.publish("v2", OTHER)
+    field.complete(v2)
+    field.pull()
+    field.complete(field.v1)
+    field.world.install(field.publisher.deliverable(field.v1["release_digest"]))
+    digest = field.v1["release_digest"]
+    install.revert(field.world.root, digest, SETTINGS, rollout_id="r3", reason="unhealthy")
+    assert field.pull() == ("nothing", "v2 runs, decided after v1 became current")
+    assert field.runs == "v2"
+
+
 def test_a_blocked_release_that_is_tried_once_more_is_left_to_its_rollout(field: Field) -> None:
     v2, v3 = field.publisher.publish("v2", OTHER), field.publisher.publish("v3", CHANGED)
     field.complete(v2)

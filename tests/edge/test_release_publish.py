@@ -398,11 +398,24 @@ def test_what_is_current_is_signed_again_when_another_release_was_blocked(clone:
     assert clone.run()["current"] == again
 
 
+def test_a_blocked_release_that_is_current_is_not_called_current_again(clone: Clone) -> None:
+    current = clone.run(state="current")["current"]
+    content = clone.content()
+    found = clone.run("v1", state="reaffirmed")
+    assert (found["changed"], found["current"], found["written"]) == (False, current, [])
+    assert found["warnings"] == [
+        "v1 was blocked and is the current release of staging: a device that pulls and has not tried it yet "
+        "installs it. Expected another one: playbooks/rollback.yml -e release=<version>"
+    ]
+    assert clone.content() == content
+
+
 def test_a_host_without_the_key_proposes_that_the_current_release_is_signed_again(clone: Clone) -> None:
     clone.run(state="current")
+    clone.run("v2")
     (clone.folder / "keys/staging-1.pem").unlink()
     with pytest.raises(TwinopsError, match=r"staging/current.json is not signed again yet: .*staging-1"):
-        clone.run(state="reaffirmed")
+        clone.run("v2", state="reaffirmed")
 
 
 def test_production_signs_twice(clone: Clone) -> None:

@@ -65,7 +65,7 @@ def reconcile(
     if apply and not store.has_bucket:
         raise TwinopsError(f"s3://{bucket.name}: expected the bucket for models, found none; deploy it: --tags cloud")
     if options.state == REAFFIRMED:
-        return reaffirm(env, store, apply=apply)
+        return reaffirm(env, store, options.spec.version, apply=apply)
     before = describe(store)
     manifest, targets = _wanted(options, store, apply=apply)
     if manifest is None:
@@ -121,14 +121,24 @@ def reconcile(
     return result
 
 
-def reaffirm(env: str, store: ReleaseStore, *, apply: bool) -> dict[str, Any]:
+def reaffirm(env: str, store: ReleaseStore, blocked: str, *, apply: bool) -> dict[str, Any]:
     """Sign again, with a new serial, which release is current: a device that runs another one comes back when it pulls.
+
+    Not where the version ``blocked`` is itself the current release, because devices were catching up, or an operator
+    went back to it: a new serial would have the devices that left it install it once more.
 
     :raises TwinopsError: the keys for that are elsewhere; it is proposed to their keepers
     """
     current = store.current()
     if current is None:
         return {"changed": False, "current": None, "written": []}
+    manifest = store.published(blocked)
+    if manifest is not None and manifest.digest == current["manifest_sha256"]:
+        warning = (
+            f"{blocked} was blocked and is the current release of {env}: a device that pulls and has not tried it yet "
+            "installs it. Expected another one: playbooks/rollback.yml -e release=<version>"
+        )
+        return {"changed": False, "current": _current(store), "written": [], "warnings": [warning]}
     target = release.current_target(env)
     named, by = (current["release"], current["manifest_sha256"]), current.get("rollout_id", "")
     pointer = release.current_bytes(*named, current, rollout_id=by, again=True)
