@@ -214,7 +214,7 @@ def summary(result: FleetDrift, groups: Mapping[str, Sequence[str]], *, model: s
                     "data_version": data_version,
                 }
             )
-    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS)).astype(_SUMMARY_NUMBERS)
 
 
 SUMMARY_COLUMNS = {
@@ -228,6 +228,10 @@ SUMMARY_COLUMNS = {
     "model": "name and version",
     "data_version": "digest of the data it was trained on",
 }
+
+
+_SUMMARY_NUMBERS = {"distance": "float64", "missing_share": "float64", "records": "int64"}
+"""Said also where there is no row: the first summary makes the table."""
 
 
 def numbers(result: FleetDrift, rows: pd.DataFrame) -> dict[str, float]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from drift_report import fleet_drift, fleet_drift_page
 from drift_report.fleet_drift import FleetDrift
-from toolbox import drift, policy, report
+from toolbox import drift, policy, report, summaries
 from toolbox.context import Context
 from toolbox.registry import Version
 
@@ -174,6 +174,14 @@ def test_the_summary_has_a_row_for_each_device_and_group_and_for_the_fleet() -> 
     assert of.loc[("device-002", "levels"), "drifted"] == "f2"
     assert of.loc[("device-003", "levels"), "verdict"] == "warn"
     assert of.loc[("device-002", "differences"), "verdict"] == "none"
+
+
+def test_a_first_summary_without_a_row_makes_the_table_as_any_other() -> None:
+    nobody = fleet_drift.judge(seen().iloc[:0], REFERENCE, {}, LIMITS, n_decisions=0)
+    assert rows(nobody).empty
+    made = [summaries.statements("drift_summary", {"day": "2026-11-23"}, rows(it))[0][0] for it in (nobody, judged())]
+    assert made[0] == made[1]
+    assert "distance double precision, missing_share double precision, records bigint" in made[0]
 
 
 def test_the_same_data_makes_the_same_rows() -> None:
