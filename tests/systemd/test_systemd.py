@@ -54,6 +54,18 @@ def test_a_second_run_changes_nothing(enrolled: Enrolled) -> None:
     assert properties(enrolled, "MainPID") == pid
 
 
+def test_a_device_that_shall_no_longer_report_and_pull_stops_doing_so(enrolled: Enrolled) -> None:
+    others = "systemctl list-units --all --plain --no-legend 'twinops-pull*' 'twinops-report*'"
+    shall_not = ("edge_release_version=v1", "edge_report_interval_s=0", "edge_models_bucket=")
+    assert "twinops-report.service" in enrolled.device.output(others)
+    enrolled.playbook("edge", *shall_not)
+    assert enrolled.device.output(others) == ""
+    assert enrolled.device.output(f"ls {ROOT} /etc/systemd/system | grep -E 'report|pull' | cat") == ""
+    assert changed(enrolled.playbook("edge", *shall_not)) == 0
+    enrolled.playbook("edge", "edge_release_version=v1")
+    assert "twinops-report.service" in enrolled.device.output(others)
+
+
 def test_the_unit_is_sound_and_safe(enrolled: Enrolled) -> None:
     assert enrolled.device.output(f"systemd-analyze verify {UNIT} 2>&1") == ""
     report = enrolled.device.output(f"systemd-analyze security --no-pager {UNIT}")

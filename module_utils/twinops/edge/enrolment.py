@@ -24,6 +24,8 @@ SERVICE_FOLDERS = ("log", "run", "spool")
 """The only ones the service writes to."""
 APPLIED = "run/service.applied"
 """SHA-256 of the service definition that the service manager has loaded."""
+UNITS = ("twinops-pull.timer", "twinops-pull.service", "twinops-report.service")
+"""Those of systemd that a device may have besides its service, in the order in which they are ended."""
 MANAGER_TIMEOUT_S = 30
 
 
@@ -53,11 +55,11 @@ class Wanted:
 class File:
     """A file of the device: replaced when it differs, unless it is ``pinned``, which is written once.
 
-    The content of a ``secret`` one is not shown, nor that of a program.
+    One without content shall not be there. The content of a ``secret`` one is not shown, nor that of a program.
     """
 
     path: Path
-    content: bytes
+    content: bytes | None
     mode: int = 0o644
     pinned: bool = False
     secret: bool = False
@@ -71,14 +73,23 @@ class File:
 
     def is_due(self) -> bool:
         before = self.before
-        if before is None or self.pinned:
-            return before is None
+        if before is None or self.content is None:
+            return before != self.content
+        if self.pinned:
+            return False
         return before != self.content or self.path.stat().st_mode & 0o777 != self.mode
 
     @property
     def diff(self) -> dict[str, str]:
         before, after = (None if content is None else self._shown(content) for content in (self.before, self.content))
         return _diff(str(self.path), before, after or "")
+
+    def write(self) -> None:
+        if self.content is None:
+            self.path.unlink()
+            return
+        durable.write_file(self.path, self.content)
+        self.path.chmod(self.mode)
 
     def _shown(self, content: bytes) -> str:
         if self.secret:
@@ -147,8 +158,7 @@ def ensure(wanted: Wanted, *, apply: bool) -> dict[str, Any]:
             folder.mkdir(parents=True, exist_ok=True)
         _give_to(wanted.service_user, [wanted.root / name for name in SERVICE_FOLDERS])
         for file in due:
-            durable.write_file(file.path, file.content)
-            file.path.chmod(file.mode)
+            file.write()
         if is_program_due:
             program.write()
         if service:
@@ -168,9 +178,8 @@ def _files(wanted: Wanted) -> list[File]:
     files += [File(Path(path), content.encode()) for path, content in wanted.units.items()]
     of_agent = {agent.SETTINGS: wanted.pull, agent.REPORT_SETTINGS: wanted.report}
     files += [
-        File(root / name, _json(settings), mode=0o600, secret=True)  # in these, too
+        File(root / name, None if settings is None else _json(settings), mode=0o600, secret=True)  # in these, too
         for name, settings in of_agent.items()
-        if settings is not None
     ]
     return [*files, File(root / agent.PROGRAM, agent.program(), secret=True)]
 
@@ -239,19 +248,34 @@ class Systemd:
 
     def __init__(self, wanted: Wanted) -> None:
         self._root, self._definition = wanted.root, wanted.definitions
-        self._units = (NAME, *(Path(path).name for path, text in wanted.units.items() if "[Install]" in text))
+        self._units = (NAME, *(Path(path).name for path, text in wanted.units.items() if _is_installed(text)))
+        places = [wanted.service_path.parent / name for name in UNITS]
+        self._unwanted = [path for path in places if str(path) not in wanted.units and path.exists()]
 
     def due(self) -> str | None:
+        if self._unwanted:
+            return f"without {', '.join(path.name for path in self._unwanted)}"
         if _applied(self._root) != _digest(self._definition):
             return "loaded, enabled and restarted"
         enabled = _manage(["systemctl", "is-enabled", *self._units], codes=(0, 1, 4)).split()
         return None if enabled == ["enabled"] * len(self._units) else "enabled"
 
     def load(self) -> None:
+        for path in self._unwanted:
+            if _is_installed(path.read_text(encoding="utf-8")):
+                _manage(["systemctl", "disable", "--now", path.name])
+            # One whose last run failed would be listed as failed for ever. 1: it did not fail.
+            _manage(["systemctl", "reset-failed", path.name], codes=(0, 1))
+            path.unlink()  # only now: an interrupted run finds it and goes on
         _manage(["systemctl", "daemon-reload"])
         _manage(["systemctl", "enable", *self._units])
         _manage(["systemctl", "restart", *self._units])
         durable.write_file(self._root / APPLIED, _digest(self._definition).encode())
+
+
+def _is_installed(unit: str) -> bool:
+    """Whether a unit is enabled and started by itself; others are started by such a one."""
+    return "[Install]" in unit
 
 
 _MANAGERS: Mapping[str, type[Supervisord] | type[Systemd]] = {
