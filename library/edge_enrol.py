@@ -59,6 +59,14 @@ options:
       - The content of C(report.json), by which C(twinops-edge report) finds the bucket for facts. May hold credentials
         and is never shown. A device without it does not report.
     type: dict
+  pull_interval_s:
+    description: Seconds between two pulls, at least 1. The service definition and units keep to it.
+    type: int
+    default: 3600
+  report_interval_s:
+    description: Seconds between two reports; 0 is never. The service definition and units keep to it.
+    type: int
+    default: 600
 author: twinops contributors
 """
 
@@ -100,6 +108,8 @@ SPEC = {
     "pull": {"type": "dict"},
     "report": {"type": "dict"},
     "units": {"type": "dict", "default": {}},
+    "pull_interval_s": {"type": "int", "default": 3600},
+    "report_interval_s": {"type": "int", "default": 600},
 }
 
 

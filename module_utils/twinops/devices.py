@@ -56,6 +56,22 @@ def check_settings(settings: Mapping[str, Any], where: str) -> None:
         raise SpecError(mistakes)
 
 
+def check_intervals(*, pull_interval_s: int, report_interval_s: int) -> None:
+    """Check how often a device asks and reports.
+
+    :raises SpecError: every mistake; 0 is never for reports, and would be without a pause for pulls
+    """
+    mistakes = []
+    if pull_interval_s < 1:
+        mistakes.append(
+            f"edge_pull_interval_s: expected at least 1 (no edge_models_bucket: never), got {pull_interval_s}"
+        )
+    if report_interval_s < 0:
+        mistakes.append(f"edge_report_interval_s: expected at least 0 (never), got {report_interval_s}")
+    if mistakes:
+        raise SpecError(mistakes)
+
+
 def _mistakes(content: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> list[str]:
     found = [
         f"{where}{key}: unknown key; expected one of {', '.join(expected)}"

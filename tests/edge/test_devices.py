@@ -48,6 +48,25 @@ def test_a_root_too_long_for_the_socket_names_path_and_surplus() -> None:
         devices.check_socket_path(longest + "xxx")
 
 
+def test_an_interval_without_a_pause_is_refused_and_no_reports_at_all_are_not() -> None:
+    devices.check_intervals(pull_interval_s=1, report_interval_s=0)
+    with pytest.raises(SpecError) as caught:
+        devices.check_intervals(pull_interval_s=0, report_interval_s=-1)
+    assert caught.value.mistakes == (
+        "edge_pull_interval_s: expected at least 1 (no edge_models_bucket: never), got 0",
+        "edge_report_interval_s: expected at least 0 (never), got -1",
+    )
+
+
+@pytest.mark.parametrize("every", ["0", "-5", "1.5", ""])
+def test_a_program_that_would_never_pause_is_not_started(
+    every: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_status, "keep_running", lambda *arguments: pytest.fail(f"started: {arguments}"))
+    assert device_status.main(["pull", "--every", every], tmp_path) == 2
+    assert capsys.readouterr().err.startswith("usage: twinops-edge ")
+
+
 def test_an_environment_is_named_by_lock_python_and_processor() -> None:
     digest = devices.environment_digest("numpy==1", "3.11.2", "x86_64")
     others = [("numpy==2", "3.11.2", "x86_64"), ("numpy==1", "3.11.3", "x86_64"), ("numpy==1", "3.11.2", "aarch64")]

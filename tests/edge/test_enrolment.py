@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from twinops.edge import enrolment
+from twinops.errors import SpecError
 
 from tests.edge.test_devices import SOUND
 
@@ -96,6 +97,12 @@ def test_a_device_that_shall_no_longer_pull_and_report_stops_doing_so(machine: M
     ]
     assert machine.ensure(pulls=False, reports=False) == {}
     assert machine.told() == ["is-enabled twinops-inference"]
+
+
+def test_impossible_intervals_are_refused_before_anything_is_written(machine: Machine) -> None:
+    with pytest.raises(SpecError, match="edge_pull_interval_s: expected at least 1"):
+        machine.ensure(pull_interval_s=0)
+    assert not machine.files()
 
 
 def test_a_unit_that_an_interrupted_run_left_is_taken_away(machine: Machine) -> None:

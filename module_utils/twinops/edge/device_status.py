@@ -121,8 +121,9 @@ def _changed_at(root: Path) -> float:
 def main(arguments: list[str], root: Path) -> int:
     """0 done; 1 nothing is running (``version``), or the pull or report failed; 2 wrong arguments."""
     command, options = arguments[:1], arguments[1:]
-    if command in (["pull"], ["report"]) and len(options) == 2 and options[0] == "--every" and options[1].isdecimal():
-        keep_running(root, command[0], max(1, int(options[1])))
+    every_s = int(options[1]) if len(options) == 2 and options[0] == "--every" and options[1].isdecimal() else 0
+    if command in (["pull"], ["report"]) and every_s:
+        keep_running(root, command[0], every_s)
     if arguments in (["facts"], ["pull"], ["report"]):
         return run(root, arguments[0])
     if arguments not in (["status"], ["version"]):

@@ -44,6 +44,8 @@ class Wanted:
     pull: Mapping[str, Any] | None = None
     report: Mapping[str, Any] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
+    pull_interval_s: int = 3600
+    report_interval_s: int = 600
 
     @property
     def definitions(self) -> str:
@@ -141,6 +143,7 @@ def ensure(wanted: Wanted, *, apply: bool) -> dict[str, Any]:
     :raises TwinopsError: a setting is impossible (nothing was written), or the service manager did not answer
     """
     devices.check_settings(wanted.settings, "device.json")
+    devices.check_intervals(pull_interval_s=wanted.pull_interval_s, report_interval_s=wanted.report_interval_s)
     if wanted.service_manager == devices.SUPERVISORD:
         devices.check_socket_path(str(wanted.root))
     folders = [wanted.root / name for name in FOLDERS if not (wanted.root / name).is_dir()]
