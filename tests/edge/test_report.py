@@ -17,6 +17,7 @@ from twinops import diagnosis
 from twinops.diagnosis import Heard
 from twinops.edge import agent, device_status, report
 from twinops.edge.facts import HIDDEN, LOG_LINES, LONGEST_TEXT, facts, without_secrets
+from twinops.edge.state import now
 
 from tests.edge.conftest import AWS, BUCKET, S3, Device, wait_until
 
@@ -28,7 +29,7 @@ LARGEST_REPORT_BYTES = 20_000
 
 def install_program(device: Device, **settings: Any) -> None:
     """What an enrolment leaves for reporting."""
-    (device.root / "bin").mkdir()
+    (device.root / "bin").mkdir(exist_ok=True)
     (device.root / agent.PROGRAM).write_bytes(agent.program())
     (device.root / agent.REPORT_SETTINGS).write_text(json.dumps({**SETTINGS, **settings}))
 
@@ -119,6 +120,23 @@ def test_a_device_reports_to_the_bucket_once_an_hour_for_the_history(device: Dev
     assert abs(latest["health"]["clock_offset_s"]) <= 1
     record = json.loads((device.root / report.RECORD).read_text())
     assert record["outcome"] == "uploaded"
+
+    environment = {**AWS, "AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL": s3.url}
+    install_program(device, bucket="no-such-bucket", aws_environment=environment)
+    done = run(device, "report")
+    assert done.returncode == 1
+    assert done.stderr.startswith("failed: An error occurred (NoSuchBucket) when calling the PutObject operation")
+
+    # An alarm that nobody takes is said, and raised again by the next report.
+    starts = [now() for _ in range(20)]
+    (device.root / "run/starts.json").write_text(json.dumps(starts))
+    nobody = {"AWS_ENDPOINT_URL_EVENTBRIDGE": "http://127.0.0.1:9"}
+    install_program(device, alarms=True, aws_environment={**environment, **nobody})
+    done = run(device, "report")
+    assert done.returncode == 0
+    assert done.stderr.startswith("offline: uploaded, alarm not raised: Could not connect")
+    assert len(json.loads(s3.objects()["facts/device-test/latest.json"])["starts"]) == 20
+    assert json.loads((device.root / report.MEMORY).read_text()) == {}
 
 
 def test_without_a_network_it_says_so_and_tries_again_later(device: Device) -> None:

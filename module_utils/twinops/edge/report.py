@@ -46,6 +46,7 @@ def history_key(device: str, reported_at: str) -> str:
 
 def report(root: Path) -> tuple[str, str]:
     """Upload once; returns (outcome, why). Never raises for what may happen to a device in the field."""
+    done = ""
     try:
         settings = read_settings(root)
         os.environ.update(settings["aws_environment"])  # where botocore looks; this process does nothing else
@@ -54,11 +55,14 @@ def report(root: Path) -> tuple[str, str]:
         wrong, news, remembered = alarms.examine(found, memory)
         found["alarms"] = [asdict(one) for one in wrong]
         upload(root, found, str(settings["bucket"]))
+        done = "uploaded, alarm not raised: "
         raised = raise_alarms(root, found, news, memory, remembered) if settings.get("alarms") else 0
-    except (BotoCoreError, ClientError) as error:
-        return OFFLINE, str(error)
+    except BotoCoreError as error:
+        return OFFLINE, f"{done}{error}"
+    except ClientError as error:  # AWS did answer
+        return FAILED, f"{done}{error}"
     except (OSError, ValueError, TypeError, KeyError) as error:
-        return FAILED, f"{type(error).__name__}: {error}; enrol the device again (--tags edge_base)"
+        return FAILED, f"{done}{type(error).__name__}: {error}; enrol the device again (--tags edge_base)"
     alarm = f", {raised} new alarms" if raised else ""
     return UPLOADED, f"{found['phase']}, service {(found['health'] or {}).get('status', 'does not answer')}{alarm}"
 
