@@ -150,10 +150,16 @@ def test_without_a_network_it_says_so_and_tries_again_later(device: Device) -> N
 
 def test_a_device_without_settings_says_what_to_do(device: Device) -> None:
     install_program(device)
-    (device.root / agent.REPORT_SETTINGS).write_text("[]")
-    done = run(device, "report")
-    assert done.returncode == 1
-    assert "enrol the device again" in done.stderr
+    for content, said in (("[1]", "enrol the device again (--tags edge_base)"), (None, "set edge_report_interval_s")):
+        (device.root / agent.REPORT_SETTINGS).unlink()
+        if content:
+            (device.root / agent.REPORT_SETTINGS).write_text(content)
+        for command in ("report", "facts"):
+            done = run(device, command)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.startswith(f"failed: {device.root}/report.json: ")
+            assert said in done.stderr
+            assert done.stderr.count("\n") == 1
 
 
 def test_facts_are_printed_as_they_would_be_reported(device: Device) -> None:

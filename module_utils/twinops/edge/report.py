@@ -21,6 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..diagnosis import Finding
+from ..errors import TwinopsError
 from . import agent, alarms, durable
 from .facts import facts
 from .state import now
@@ -61,6 +62,8 @@ def report(root: Path) -> tuple[str, str]:
         return OFFLINE, f"{done}{error}"
     except ClientError as error:  # AWS did answer
         return FAILED, f"{done}{error}"
+    except TwinopsError as error:
+        return FAILED, str(error)
     except (OSError, ValueError, TypeError, KeyError) as error:
         return FAILED, f"{done}{type(error).__name__}: {error}; enrol the device again (--tags edge_base)"
     alarm = f", {raised} new alarms" if raised else ""
@@ -71,10 +74,19 @@ def read_settings(root: Path) -> dict[str, Any]:
     """``report.json``, written when the device is enrolled: ``{bucket, interval_s, service_manager, alarms,
     aws_environment}``.
 
-    :raises OSError: there is none
-    :raises ValueError: it is no JSON object
+    :raises TwinopsError: there is none, it may not be read, or it is no JSON object
     """
-    return dict(json.loads((root / agent.REPORT_SETTINGS).read_bytes()))
+    path = root / agent.REPORT_SETTINGS
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except FileNotFoundError as error:
+        raise TwinopsError(
+            f"{path}: expected settings, found none; set edge_report_interval_s and enrol the device (--tags edge_base)"
+        ) from error
+    except PermissionError as error:
+        raise TwinopsError(f"{path}: {error.strerror}; expected root, or who enrolled the device") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise TwinopsError(f"{path}: {error}; enrol the device again (--tags edge_base)") from error
 
 
 def upload(root: Path, found: Mapping[str, Any], bucket: str) -> None:
@@ -153,7 +165,12 @@ def _client(service: str) -> Any:
 def main(root: Path, command: str) -> int:
     """``facts`` prints. ``report`` uploads and says so: 0 also when nobody answered, 1 when it failed."""
     if command == "facts":
-        sys.stdout.write(json.dumps(facts(root, read_settings(root)), indent=2) + "\n")
+        try:
+            settings = read_settings(root)
+        except TwinopsError as error:
+            sys.stderr.write(f"{FAILED}: {error}\n")
+            return 1
+        sys.stdout.write(json.dumps(facts(root, settings), indent=2) + "\n")
         return 0
     outcome, why = report(root)
     record = {"at": now(), "outcome": outcome, "reason": why}
