@@ -33,7 +33,10 @@ def backoff_s(attempt: int) -> float:
 def clock_offset_s(answer: Mapping[str, Any]) -> float | None:
     """How far this device's clock is ahead of that of S3, which says whole seconds; None where it said no time."""
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-    return round(time.time() - parsedate_to_datetime(date).timestamp() - 0.5, 1) if date else None
+    try:
+        return round(time.time() - parsedate_to_datetime(date).timestamp() - 0.5, 1)
+    except (TypeError, ValueError):  # what was stored must be confirmed, whatever a proxy makes of the header
+        return None
 
 
 def s3_put(bucket: str, status: Status) -> Callable[[str, bytes], None]:

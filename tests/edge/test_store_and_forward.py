@@ -8,11 +8,13 @@ import random
 import re
 import signal
 import time
+from datetime import datetime, timezone
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
 from spool import Batch
-from upload import LONGEST_BACKOFF_S, backoff_s, object_key
+from upload import LONGEST_BACKOFF_S, backoff_s, clock_offset_s, object_key
 
 from tests.edge.conftest import S3, Device, wait_until
 
@@ -114,3 +116,13 @@ def test_the_key_follows_from_the_decisions_alone() -> None:
     lines = b'{"recorded_at": "2026-03-01T23:59:59.999999Z"}\n{"recorded_at": "2026-03-02T00:00:00.000000Z"}\n'
     key = object_key("decisions/", "device-007", Batch(11, 12, lines))
     assert key == "decisions/device=device-007/2026-03-01/11-12.jsonl.gz"
+
+
+@pytest.mark.parametrize("date", ["yesterday", "Mon, 99 Nov 2026 08:00:00 GMT", "", None])
+def test_a_time_that_nobody_can_read_is_no_time_and_no_error(date: str | None) -> None:
+    """An error here would come between the upload and its confirmation: the same batch would be sent for ever."""
+    assert clock_offset_s({"ResponseMetadata": {"HTTPHeaders": {"date": date}}}) is None
+    assert clock_offset_s({}) is None
+    said = clock_offset_s({"ResponseMetadata": {"HTTPHeaders": {"date": format_datetime(datetime.now(timezone.utc))}}})
+    assert said is not None
+    assert abs(said) <= 1
