@@ -82,6 +82,16 @@ def test_facts_are_the_status_and_more(device: Device) -> None:
     assert len(json.dumps(found)) < LARGEST_REPORT_BYTES
 
 
+def test_a_journal_that_cannot_be_read_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "journalctl"
+    program.write_text("#!/bin/sh\necho a line\necho 'No journal files were opened' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    found = facts(tmp_path, {**SETTINGS, "service_manager": "systemd"})
+    assert found["log"] == ["a line"]
+    assert "log: journalctl: exit code 1: No journal files were opened" in found["problems"]
+
+
 def test_a_service_that_keeps_dying_is_seen_by_its_starts(device: Device) -> None:
     for _ in range(3):
         device.start()

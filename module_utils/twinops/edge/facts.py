@@ -152,7 +152,7 @@ def _readings(device: Mapping[str, Any], problems: list[str]) -> Any:
 def _log(root: Path, service_manager: str, problems: list[str]) -> list[str]:
     """The last lines that the service wrote."""
     try:
-        text = _journal() if service_manager == "systemd" else _tail(root / "log/inference.log")
+        text = _journal(problems) if service_manager == "systemd" else _tail(root / "log/inference.log")
     except (OSError, subprocess.TimeoutExpired) as error:
         problems.append(f"log: {error}")
         return []
@@ -167,9 +167,12 @@ def _tail(path: Path) -> str:
         return file.read().decode(errors="replace")
 
 
-def _journal() -> str:
+def _journal(problems: list[str]) -> str:
     command = ["journalctl", "--unit", NAME, "--lines", str(LOG_LINES), "--output", "cat", "--no-pager", "--quiet"]
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, timeout=JOURNAL_TIMEOUT_S, check=False
     )
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip()
+        problems.append(f"log: journalctl: exit code {done.returncode}: {said}")
     return done.stdout.decode(errors="replace")
