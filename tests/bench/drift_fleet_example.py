@@ -54,7 +54,7 @@ def main() -> int:
         seen = day(rows[part >= 3], number)
         gaps = GAPS if number == DAYS - 1 else {}
         found = fleet_drift.judge(seen, reference, gaps, limits, n_decisions=len(seen))
-        kept = fleet_drift.summary(found, groups, model="shuttle-anomaly v2", data_version="d" * 64)
+        kept = fleet_drift.summary(found, groups, data_version="d" * 64)
         trend.append(kept.assign(day=(LAST - timedelta(days=DAYS - 1 - number)).date().isoformat()))
     champion = Version("v2", "a" * 64, "9d2f4c0b7e51" + "0" * 52, "0" * 40, "0" * 64)
     window = fleet_drift_page.Window(

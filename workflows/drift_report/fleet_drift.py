@@ -189,8 +189,9 @@ def group_of(feature: str, groups: Mapping[str, Sequence[str]]) -> str:
     return next((name for name, some in groups.items() if any(fnmatchcase(feature, one) for one in some)), OTHERS)
 
 
-def summary(result: FleetDrift, groups: Mapping[str, Sequence[str]], *, model: str, data_version: str) -> pd.DataFrame:
-    """The rows of the table ``drift_summary``: one for each device (``*``: the fleet) and group of features."""
+def summary(result: FleetDrift, groups: Mapping[str, Sequence[str]], *, data_version: str) -> pd.DataFrame:
+    """The rows of the table ``drift_summary``, whose key is day and model: one for each device (``*``: the fleet) and
+    group of features."""
     compared = [(one.device, one.found, one.gaps, one.n_records) for one in result.devices]
     compared.insert(0, (FLEET, result.fleet, {}, result.n_known))
     rows = []
@@ -210,7 +211,6 @@ def summary(result: FleetDrift, groups: Mapping[str, Sequence[str]], *, model: s
                     "distance": round(max(map(distance, some)), 6),
                     "missing_share": round(max((gaps.get(one.name, 0.0) for one in some), default=0.0), 6),
                     "records": n_records,
-                    "model": model,
                     "data_version": data_version,
                 }
             )
@@ -225,7 +225,6 @@ SUMMARY_COLUMNS = {
     "distance": "largest D of the group",
     "missing_share": "largest share of missing readings",
     "records": "that were compared",
-    "model": "name and version",
     "data_version": "digest of the data it was trained on",
 }
 

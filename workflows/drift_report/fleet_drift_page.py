@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +41,11 @@ class Window:
     """Digest of the readings that were compared."""
     seen: pd.DataFrame
 
+    @property
+    def is_whole_day(self) -> bool:
+        """Whether it is long enough to stand for its day, beside others."""
+        return self.until - self.since >= timedelta(days=1)
+
 
 def without_champion(run: Context) -> Report:
     """The page where no rollout has been completed yet."""
@@ -56,7 +61,7 @@ def without_champion(run: Context) -> Report:
 
 
 def page(result: FleetDrift, reference: pa.Table, trend: pd.DataFrame, window: Window, run: Context) -> Report:
-    """The report. ``trend``: the rows of ``drift_summary`` of the last days, this one included."""
+    """The report. ``trend``: the model's rows of ``drift_summary`` of the last days, this one included."""
     state, headline, action = _answer(result, run)
     silent = _silent(result, trend)
     return Report(
@@ -78,6 +83,7 @@ def page(result: FleetDrift, reference: pa.Table, trend: pd.DataFrame, window: W
             "devices read it. Readings are the historian's; shares of missing ones are what devices report.",
             "All devices and features together have a finding by chance in at most one of a hundred reports. "
             "docs/toolbox.md defines every number. Drift says that the data is another, not that the model is worse.",
+            *(() if window.is_whole_day else ("Less than a day: not kept in drift_summary, nor beside other days.",)),
             f"Run {run.run_id}, commit {run.git_sha[:12]}.",
         ),
     )

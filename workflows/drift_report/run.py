@@ -59,11 +59,11 @@ def report_drift(run: Context) -> int:
         f"{result.n_decisions} decisions of {len(result.devices)} devices, {result.n_known} readings of their records"
     )
     groups = yaml.safe_load(GROUPS_FILE.read_text("utf-8"))
-    named = {"model": f"{run.parameters['model']} {champion.name}", "data_version": champion.data_version}
-    rows = fleet_drift.summary(result, groups, **named)
-    trend = keep_summary(run, rows, day=until.date().isoformat())
+    rows = fleet_drift.summary(result, groups, data_version=champion.data_version)
     version = register(run, seen)
     window = Window(since, until, champion, reference.num_rows, version.sha256, seen)
+    day = until.date().isoformat()
+    trend = keep_summary(run, rows, day=day) if window.is_whole_day else rows.assign(day=day)
     page = fleet_drift_page.page(result, reference, trend, window, run)
     _write(run, page, fleet_drift.numbers(result, rows), as_json(result, champion, version))
     print(f"{result.verdict}: {page.headline}")
@@ -115,16 +115,18 @@ def _gaps(facts: Mapping[str, Any], features: list[str], since: datetime) -> dic
 
 
 def keep_summary(run: Context, rows: pd.DataFrame, *, day: str) -> pd.DataFrame:
-    """Replace the rows of ``day``, and return those of all days that the trend shows, with their ``day``."""
+    """Replace the model's rows of ``day``, and return its rows of all days that the trend shows, with their ``day``."""
     name = run.parameters["summary_source"]
     if name:
         store: data.Source = data.source(run, name)
     else:
         store = data.S3(run.client("s3"), bucket=run.twin["data_bucket"], prefix="summaries/")
-    store.replace(SUMMARY, {"day": day}, rows)
+    model = run.parameters["model"]
+    store.replace(SUMMARY, {"day": day, "model": model}, rows)
     first = datetime.fromisoformat(day) - timedelta(days=run.parameters["trend_days"])
-    columns = ["day", *fleet_drift.SUMMARY_COLUMNS]
-    return store.read(SUMMARY, columns, within=("day", first.date().isoformat(), day))
+    columns = ["day", "model", *fleet_drift.SUMMARY_COLUMNS]
+    kept = store.read(SUMMARY, columns, within=("day", first.date().isoformat(), day))
+    return kept[kept["model"] == model]
 
 
 def register(run: Context, seen: pd.DataFrame) -> datasets.Version:

@@ -160,7 +160,7 @@ def test_without_decisions_there_is_nothing_to_judge() -> None:
 
 
 def rows(result: FleetDrift) -> pd.DataFrame:
-    return fleet_drift.summary(result, GROUPS, model="m v2", data_version="d1")
+    return fleet_drift.summary(result, GROUPS, data_version="d1")
 
 
 def test_the_summary_has_a_row_for_each_device_and_group_and_for_the_fleet() -> None:
@@ -243,6 +243,15 @@ def test_a_device_that_fell_silent_is_named() -> None:
 def test_the_trend_is_drawn_from_the_second_day_on() -> None:
     titles = [[section.title for section in page(judged(), seen(), earlier=days).sections] for days in (0, 1)]
     assert ["By day" in some for some in titles] == [False, True]
+
+
+def test_the_page_of_less_than_a_day_says_that_it_is_not_kept() -> None:
+    notes = []
+    for hours in (24, 23):
+        window = fleet_drift_page.Window(NOON - timedelta(hours=hours), NOON, CHAMPION, 5000, "f" * 64, seen())
+        made = fleet_drift_page.page(judged(), REFERENCE, rows(judged()).assign(day="2026-11-23"), window, RUN)
+        notes.append([note for note in made.footer if "drift_summary" in note])
+    assert notes == [[], ["Less than a day: not kept in drift_summary, nor beside other days."]]
 
 
 def test_the_same_result_is_the_same_page() -> None:

@@ -14,7 +14,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from drift_report.fleet_drift import SUMMARY_COLUMNS
+from toolbox.context import Context
 from toolbox.registry import Registry, Version
 from twinops import release
 from twinops.aws.clients import client
@@ -98,14 +101,14 @@ def reports(bucket: str, device: str, missing: int) -> None:
     put(bucket, f"facts/{device}/history/2026-01-01/00.json", b"not looked at")
 
 
-def run(bucket: str, output: Path, **plant: str) -> subprocess.CompletedProcess[str]:
+def run(bucket: str, output: Path, lookback_h: int = 24, **plant: str) -> subprocess.CompletedProcess[str]:
     """``plant``: the data source; without it files in the bucket."""
     output.mkdir(exist_ok=True)
     told = {
         "run_id": "0" * 24,
         "git_sha": "a" * 40,
         "started_at": text(NOW),
-        "parameters": {"lookback_h": 1, "model": MODEL, "summary_source": "", "trend_days": 30},
+        "parameters": {"lookback_h": lookback_h, "model": MODEL, "summary_source": "", "trend_days": 30},
         "twin": {
             "env": "sandbox",
             "data_bucket": bucket,
@@ -156,7 +159,7 @@ def test_a_run_finds_the_device_and_a_rerun_leaves_the_same(bucket: str, tmp_pat
     assert found["field_data_version"] in version
 
     kept = objects(bucket, "summaries/")
-    assert list(kept) == [f"summaries/drift_summary/day={NOW.date().isoformat()}/rows.parquet"]
+    assert list(kept) == [f"summaries/drift_summary/day={NOW.date().isoformat()}/model={MODEL}/rows.parquet"]
     assert run(bucket, tmp_path / "second").returncode == 0
     assert objects(bucket, "summaries/") == kept
     assert list(objects(bucket, "datasets/")) == [version]
@@ -173,9 +176,10 @@ def test_before_the_first_rollout_there_is_nothing_to_compare_with(bucket: str, 
 def test_without_decisions_a_database_is_not_asked_for_their_readings(bucket: str, tmp_path: Path) -> None:
     """Of no records there is no first and no last one, and boto3 refuses an empty value."""
     promote(bucket)
-    done = run(bucket, tmp_path / "out", type="redshift", cluster="c", database="d", db_user="u")
+    done = run(bucket, tmp_path / "out", 1, type="redshift", cluster="c", database="d", db_user="u")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/summary.txt").read_text().startswith("No decisions in the last 1 h\n")
+    assert not objects(bucket, "summaries/"), "an hour does not stand for the day"
 
 
 def test_training_data_that_is_another_than_the_registered_one_is_refused(bucket: str, tmp_path: Path) -> None:
@@ -193,6 +197,17 @@ def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The names of run.py, which imports what lies beside it."""
     monkeypatch.syspath_prepend(str(WORKFLOW))
     return runpy.run_path(str(WORKFLOW / "run.py"))
+
+
+def test_two_models_keep_rows_of_their_own(bucket: str, script: dict[str, Any]) -> None:
+    twin, kept = {"data_bucket": bucket}, {}
+    for model, device in [("a", "device-001"), ("b", "device-002"), ("a", "device-003")]:
+        asked = {"summary_source": "", "model": model, "trend_days": 30}
+        rows = pd.DataFrame([["0"] * len(SUMMARY_COLUMNS)], columns=list(SUMMARY_COLUMNS)).assign(device=device)
+        context = Context("0" * 24, "a" * 40, text(NOW), asked, twin, Path())
+        kept[model] = script["keep_summary"](context, rows, day="2026-11-23")["device"].tolist()
+    assert kept == {"a": ["device-003"], "b": ["device-002"]}
+    assert len(objects(bucket, "summaries/")) == 2
 
 
 def counted(missing: str, count: str = "900") -> bytes:
