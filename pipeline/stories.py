@@ -67,7 +67,7 @@ def at_first_it_is_all_made(company: Company) -> str:
     """The first push: staging by itself; production once a person has approved it and the second key has signed."""
     first = company.push()
     expect_jobs(first, secrets=SUCCESS, test=SUCCESS, plan_production=SUCCESS, deploy_staging=SUCCESS)
-    expect_jobs(first, tag_staging=SUCCESS, propose_production=SUCCESS, deploy_production=MANUAL)
+    expect_jobs(first, tag_staging=SUCCESS, pages=SUCCESS, propose_production=SUCCESS, deploy_production=MANUAL)
     expect("staging", company.releases("staging"), ["v1"] * 3)
     expect("production, which nobody has approved", company.releases("production"), ["none"] * 3)
     expect("production's rule", company.rule("production", WORKFLOW), None)
@@ -75,7 +75,8 @@ def at_first_it_is_all_made(company: Company) -> str:
     expect("tags", [tag.partition("-")[0] for tag in tags], ["staging"])
 
     once = company.gitlab("play", str(first.number), "deploy-production", "ada")
-    expect_jobs(once, deploy_production=FAILED)
+    expect_jobs(once, deploy_production=FAILED, pages_production=SUCCESS)
+    expect_in("the page", f"The deployment of {first.commit[:12]} failed", company.page(once, "pages-production"))
     expect_in("without the second signature", "still to sign: production-2", company.log(once, "deploy-production"))
     expect("production, which one key has signed", company.releases("production"), ["none"] * 3)
     company.playbook("playbooks/sign.yml", "production", "-e", f"sign={shown(company)}", keys=approver(company))
@@ -141,6 +142,7 @@ def a_bad_model_is_stopped(company: Company) -> str:
     expect("the rollout", (rollout["release"], rollout["state"], rollout["wave"]), ("v3", "blocked", "canary"))
     deployed = company.artifact(pipeline, "deploy-staging", "build/deployments/staging.json")
     expect("the record of the deployment", deployed["state"], "failed")
+    expect_in("the page", "v3 was stopped at wave canary and taken back", company.page(pipeline, "pages"))
     told = [mail for mail in company.mails()[mails:] if "the deployment of" in mail]
     expect("mails about it", len(told), 1)
     return f"stopped at canary: {deployed['message'].splitlines()[0][:120]}"

@@ -18,7 +18,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import boto3
 import yaml
 from twinops.aws.ledger import Ledger, Rollout
 from twinops.names import Names
@@ -27,7 +26,7 @@ from pipeline.local import model
 from pipeline.local.model import Pipeline
 from pipeline.local.runner import Project
 from pipeline.tools import PipelineError, git
-from sandbox.account import session
+from sandbox.estate import Estate
 from sandbox.settings import ACCOUNT, CLONE, REDSHIFT_CLUSTER, REGION, Settings
 
 ENVIRONMENTS = ("staging", "production")
@@ -68,6 +67,7 @@ class Company:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._estate = Estate(settings)
         self.folder = settings.home / "gitlab"
         self.bare, self.clone = self.folder / "twinops.git", self.folder / "clone"
 
@@ -256,14 +256,20 @@ class Company:
         return (self.folder / f"jobs/{pipeline.number}/{job}.log").read_text()
 
     def artifact(self, pipeline: Pipeline, job: str, path: str) -> Any:
-        return json.loads((self.folder / f"artifacts/{pipeline.number}/{job}/{path}").read_text())
+        return json.loads(self._artifact(pipeline, job, path))
+
+    def page(self, pipeline: Pipeline, job: str) -> str:
+        """The status page that a job has drawn."""
+        return self._artifact(pipeline, job, "public/index.html")
+
+    def _artifact(self, pipeline: Pipeline, job: str, path: str) -> str:
+        return (self.folder / f"artifacts/{pipeline.number}/{job}/{path}").read_text()
 
     # -- what there is --------------------------------------------------------------------------------------------
 
     def client(self, service: str) -> Any:
         """With the root keys of the account."""
-        made: boto3.Session = session(self.settings)
-        return made.client(service)  # type: ignore[call-overload]
+        return self._estate.client(service)
 
     def rollouts(self, env: str) -> list[Rollout]:
         names = Names(env, ACCOUNT)
@@ -280,13 +286,8 @@ class Company:
     def releases(self, env: str) -> list[str]:
         """What the devices of ``env`` say that they run, asked over SSH; "none" where they have none."""
         first = 1 + DEVICES_EACH * ENVIRONMENTS.index(env)
-        return [self._release(f"device-{number:03}") for number in range(first, first + DEVICES_EACH)]
-
-    def _release(self, device: str) -> str:
-        config = str(self.settings.home / "ssh_config")
-        argv = ["ssh", "-F", config, "-o", "ConnectTimeout=20", device, "twinops-edge", "version"]
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
-        return done.stdout.strip() or "none"
+        numbers = range(first, first + DEVICES_EACH)
+        return [self._estate.version(f"device-{number:03}") or "none" for number in numbers]
 
     def mails(self) -> list[str]:
         """All mails, oldest first."""
