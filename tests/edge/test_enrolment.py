@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twinops.edge import enrolment
-from twinops.errors import SpecError
+from twinops.edge import agent, enrolment
+from twinops.errors import SpecError, TwinopsError
 
 from tests.edge.test_devices import SOUND
 
@@ -97,6 +97,22 @@ def test_a_device_that_shall_no_longer_pull_and_report_stops_doing_so(machine: M
     ]
     assert machine.ensure(pulls=False, reports=False) == {}
     assert machine.told() == ["is-enabled twinops-inference"]
+
+
+def test_what_interrupted_and_earlier_runs_left_of_the_push_program_goes(machine: Machine) -> None:
+    for name in (".push-0123456789abcdef.new", "push-0123456789abcdef"):
+        (machine.root / "bin" / name / "twinops").mkdir(parents=True)
+    machine.ensure()
+    kept = Path(agent.push_program()[0]).name
+    assert sorted(path.name for path in (machine.root / "bin").iterdir()) == [kept, "twinops-edge", "twinops-edge.zip"]
+
+
+def test_an_environment_that_cannot_run_the_push_program_is_said_as_such(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrolment, "PROGRAM_TIMEOUT_S", 0.01)
+    with pytest.raises(TwinopsError, match=r"timed out after 0.01 seconds; expected an environment that can run it"):
+        machine.ensure()
 
 
 def test_impossible_intervals_are_refused_before_anything_is_written(machine: Machine) -> None:

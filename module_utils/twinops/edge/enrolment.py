@@ -27,6 +27,8 @@ APPLIED = "run/service.applied"
 UNITS = ("twinops-pull.timer", "twinops-pull.service", "twinops-report.service")
 """Those of systemd that a device may have besides its service, in the order in which they are ended."""
 MANAGER_TIMEOUT_S = 30
+PROGRAM_TIMEOUT_S = 120
+"""For a slow device to compile and import python-tuf and all that a push needs."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +124,16 @@ class PushProgram:
 
     def write(self) -> None:
         aside = self.path.with_name(f".{self.path.name}.new")
-        shutil.rmtree(aside, ignore_errors=True)
+        for interrupted in self.path.parent.glob(f".{Path(agent.PUSHED_TO).name}*.new"):
+            shutil.rmtree(interrupted)
         for name, content in agent.push_program()[1].items():
             place = aside / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
         # Compiles what a push imports, and proves that this environment can run it.
         imports = "import sys; sys.path.insert(0, sys.argv[1]); from twinops.edge import push, verify"
-        _manage([str(self.root / "venv/bin/python"), "-I", "-c", imports, str(aside)])
+        command = [str(self.root / "venv/bin/python"), "-I", "-c", imports, str(aside)]
+        _run(command, timeout_s=PROGRAM_TIMEOUT_S, expected="an environment that can run it")
         durable.sync_tree(aside)
         for other in self.root.glob(f"{agent.PUSHED_TO}*"):
             shutil.rmtree(other)
@@ -299,18 +303,29 @@ def _digest(text: str) -> str:
 
 
 def _manage(command: Sequence[str], codes: Sequence[int] = (0,), cwd: Path | None = None) -> str:
+    expected = "a service manager that answers"
+    return _run(command, timeout_s=MANAGER_TIMEOUT_S, expected=expected, codes=codes, cwd=cwd)
+
+
+def _run(
+    command: Sequence[str], *, timeout_s: float, expected: str, codes: Sequence[int] = (0,), cwd: Path | None = None
+) -> str:
+    """What a command prints.
+
+    :raises TwinopsError: it ended with none of ``codes``, or not in time
+    """
     try:
         done = subprocess.run(
             command,
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=MANAGER_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
             text=True,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise TwinopsError(f"{' '.join(command)}: {error}; expected a service manager that answers") from error
+        raise TwinopsError(f"{' '.join(command)}: {error}; expected {expected}") from error
     if done.returncode not in codes:
         said = (done.stderr or done.stdout).strip()[-500:]
         raise TwinopsError(f"{' '.join(command)}: exit code {done.returncode}: {said}")
