@@ -15,7 +15,7 @@ import pytest
 from model import Decisions
 from readings import Readings
 from sensor import Records
-from twinops.edge import alarms
+from twinops.edge import alarms, report
 
 from tests.unit.test_diagnosis import facts
 
@@ -81,6 +81,20 @@ def test_what_is_usual_is_renewed_after_a_day() -> None:
 @pytest.mark.parametrize("memory", [{"raised": []}, {"raised": {"disk": 7}}, {"usual": 7}, {"usual_at": "soon"}])
 def test_a_memory_that_was_damaged_is_made_anew(memory: dict[str, Any]) -> None:
     assert names(alarms.examine(at("08:00:00", disk=FULL), memory)[1]) == ["disk"]
+
+
+def test_the_memory_is_written_only_where_it_changed(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    memory: dict[str, Any] = {}
+    written = []
+    for time in ("08:00:00", "08:10:00", "08:20:00"):
+        said = at(time)
+        _, news, remembered = alarms.examine(said, memory)
+        report.raise_alarms(tmp_path, said, news, memory, remembered)
+        memory = json.loads((tmp_path / report.MEMORY).read_text())
+        assert memory == remembered
+        written.append((tmp_path / report.MEMORY).stat().st_mtime_ns)
+    assert len(set(written)) == 1
 
 
 def test_the_event_names_device_and_run_parameters() -> None:

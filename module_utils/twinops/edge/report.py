@@ -134,7 +134,8 @@ def raise_alarms(
         answer = _client("events").put_events(Entries=[{**entry, "Detail": detail}])
         if answer["FailedEntryCount"]:
             raise ClientError({"Error": answer["Entries"][0]}, "PutEvents")
-    _keep(root / MEMORY, json.dumps(remembered))
+    if remembered != memory:
+        _keep(root / MEMORY, json.dumps(remembered))
     return len(news)
 
 
