@@ -28,7 +28,7 @@ GAPS = {"device-005": {"f7": (180, 1000)}}
 
 
 def day(field: pd.DataFrame, number: int) -> pd.DataFrame:
-    """What the devices read on a day (from 0), as ``fleet_drift.as_seen`` has it."""
+    """What the devices read on a day (from 0), as ``readings.as_seen`` has it."""
     random = np.random.default_rng(number)
     parts = []
     for device in range(1, DEVICES + 1):

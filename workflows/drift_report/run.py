@@ -21,7 +21,7 @@ import pyarrow as pa
 import yaml
 from fleet_drift import FleetDrift
 from fleet_drift_page import Window
-from toolbox import context, data, datasets, drift, fleet, policy, report, training_data
+from toolbox import context, data, datasets, drift, fleet, policy, readings, report, training_data
 from toolbox.context import Context
 from toolbox.registry import Registry, Version
 from twinops.errors import TwinopsError
@@ -74,9 +74,9 @@ def compare(run: Context, reference: pa.Table, *, since: datetime, until: dateti
     """What was found, and the readings that it was found in."""
     s3, bucket, features = run.client("s3"), run.twin["data_bucket"], reference.column_names
     decisions = data.decisions(s3, bucket, since=since, until=until)
-    readings = data.readings(data.source(run, "plant"), decisions["record_id"], features)
-    mine = readings["device"].isin({*decisions["device"], fleet_drift.FLEET})
-    seen = fleet_drift.as_seen(decisions, readings[mine], features)
+    known = data.readings(data.source(run, "plant"), decisions["record_id"], features)
+    mine = known["device"].isin({*decisions["device"], fleet_drift.FLEET})
+    seen = readings.as_seen(decisions, known[mine], features)
     gaps = reported_gaps(s3, bucket, features, since=since)
     limits = policy.load(drift.Policy, drift.POLICY_FILE)
     return fleet_drift.judge(seen, reference, gaps, limits, n_decisions=len(decisions)), seen
@@ -100,10 +100,10 @@ def reported_gaps(
 
 def _gaps(facts: Mapping[str, Any], features: list[str], since: datetime) -> dict[str, tuple[int, int]]:
     try:
-        readings = facts["readings"]
-        if datetime.fromisoformat(readings["until"].replace("Z", "+00:00")) < since:
+        counts = facts["readings"]
+        if datetime.fromisoformat(counts["until"].replace("Z", "+00:00")) < since:
             return {}
-        of = readings["features"]
+        of = counts["features"]
         counted = {name: (int(of[name]["missing"]), int(of[name]["count"])) for name in features}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return {}

@@ -9,40 +9,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from retrain.training import Trained
-from toolbox import compare, joins
+from toolbox import compare, readings
 from toolbox.compare import Comparison
 from toolbox.models import Model
 from toolbox.report import Fact, Report, Section, State, Table
 
-_SEEN = """
-with own as (select * from readings where device <> '*'), every as (select * from readings where device = '*'),
-seen as (
-    select d.device, d.record_id, {chosen}
-    from decisions d
-    asof left join own on d.device = own.device and d.record_id = own.record_id and d.recorded_at >= own.since
-    left join every on d.record_id = every.record_id
-)
-select record_id, {names} from seen where {complete}
-qualify row_number() over (partition by record_id order by device) = 1
-order by record_id
-"""
 
-
-def field_records(decisions: pd.DataFrame, readings: pd.DataFrame, features: Sequence[str]) -> pd.DataFrame:
+def field_records(decisions: pd.DataFrame, known: pd.DataFrame, features: Sequence[str]) -> pd.DataFrame:
     """What devices read of the records that they decided, each record once: ``record_id`` and the features.
 
-    ``readings``: as the historian has them (docs/sandbox.md, "The plant"). A record that lacks a value is left out: no
-    device decides one.
+    ``known``: the readings that the historian has. A record that lacks a value is left out: no device decides one.
     """
-    known = readings.assign(since=readings["since"].replace("", "1970-01-01T00:00:00Z"))
-    known = known.assign(since=pd.to_datetime(known["since"], utc=True, format="ISO8601"))
-    choose = "case when own.record_id is null then every.{0} else own.{0} end as {0}"
-    sql = _SEEN.format(
-        chosen=", ".join(choose.format(name) for name in features),
-        names=", ".join(features),
-        complete=" and ".join(f"{name} is not null" for name in features),
-    )
-    return joins.query(sql, {"decisions": decisions[["device", "record_id", "recorded_at"]], "readings": known})
+    seen = readings.as_seen(decisions, known, features).dropna(subset=list(features))
+    first = seen.sort_values(["record_id", "device", "recorded_at"]).drop_duplicates("record_id")
+    return first[["record_id", *features]].reset_index(drop=True)
 
 
 @dataclass(frozen=True)

@@ -150,8 +150,8 @@ def judge(run: Context, champion: Version, chosen: Trained, scratch: Path) -> ju
     features = chosen.training["features"]
     if decisions.empty:
         raise TrainingError(f"decisions: expected some since {since:%Y-%m-%d %H:%M} UTC to judge on, got none")
-    readings = data.readings(store, decisions["record_id"], features)
-    records = judgement.field_records(decisions, readings, features)
+    known = data.readings(store, decisions["record_id"], features)
+    records = judgement.field_records(decisions, known, features)
     (scratch / "champion.onnx").write_bytes(file_of_release(run, champion.sha256))
     old, new = (models.Model(path) for path in (scratch / "champion.onnx", chosen.folder / "model.onnx"))
     return judgement.judge(records, data.labels(store, records["record_id"]), old, new)

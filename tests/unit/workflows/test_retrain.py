@@ -111,6 +111,7 @@ def test_each_record_once_as_a_device_read_it() -> None:
             "device": ["a", "b", "a", "b", "a"],
             "record_id": ["r1", "r1", "r2", "r2", "r3"],
             "recorded_at": [NOON, NOON, NOON, NOON, NOON],
+            "release": "v1",
         }
     )
     before, later = (f"{NOON + timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}" for hours in (-1, 1))

@@ -14,6 +14,7 @@ from drift_report import fleet_drift, fleet_drift_page
 from drift_report.fleet_drift import FleetDrift
 from toolbox import drift, policy, report, summaries
 from toolbox.context import Context
+from toolbox.readings import as_seen
 from toolbox.registry import Version
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
@@ -47,7 +48,7 @@ def readings(seed: int = 1, device: str = "*", since: str = "", **changed: Any) 
 
 def seen(*others: pd.DataFrame, devices: list[str] = DEVICES) -> pd.DataFrame:
     made = pd.concat([decisions(device) for device in devices], ignore_index=True)
-    return fleet_drift.as_seen(made, pd.concat([readings(), *others], ignore_index=True), NAMES)
+    return as_seen(made, pd.concat([readings(), *others], ignore_index=True), NAMES)
 
 
 def judged(*others: pd.DataFrame, gaps: Any = None) -> FleetDrift:
@@ -73,7 +74,7 @@ def test_the_reading_that_held_when_the_device_decided() -> None:
         ("device-002", "r1", "2026-11-23T11:00:00Z", 99.0),
     ]
     known = pd.DataFrame(rows, columns=["device", "record_id", "since", "f1"])
-    found = fleet_drift.as_seen(made, known, ["f1"])
+    found = as_seen(made, known, ["f1"])
     assert found[["record_id", "f1", "is_known"]].to_numpy().tolist()[:2] == [["r0", 11.0, True], ["r1", 2.0, True]]
     assert found["is_known"].tolist() == [True, True, False], "of r2 the historian knows nothing"
 
@@ -82,7 +83,7 @@ def test_a_missing_reading_of_the_device_is_not_replaced_by_that_of_the_others()
     known = pd.DataFrame(
         {"device": ["*", "device-001"], "record_id": "r0", "since": ["", EARLY], "f1": [1.0, None], "f2": [2.0, 3.0]}
     )
-    found = fleet_drift.as_seen(decisions("device-001", count=1), known, ["f1", "f2"])
+    found = as_seen(decisions("device-001", count=1), known, ["f1", "f2"])
     assert found["f1"].isna().all()
     assert found["f2"].tolist() == [3.0]
 
@@ -90,9 +91,9 @@ def test_a_missing_reading_of_the_device_is_not_replaced_by_that_of_the_others()
 def test_a_record_counts_once_for_a_device_unless_its_sensor_changed_in_between() -> None:
     later = decisions("device-001", start=NOON + timedelta(hours=1))
     made = pd.concat([decisions("device-001"), decisions("device-001", start=NOON + timedelta(minutes=10)), later])
-    assert len(fleet_drift.as_seen(made, readings(), NAMES)) == RECORDS
+    assert len(as_seen(made, readings(), NAMES)) == RECORDS
     broken = readings(device="device-001", since="2026-11-23T12:30:00Z", f1=500.0)
-    found = fleet_drift.as_seen(made, pd.concat([readings(), broken]), NAMES)
+    found = as_seen(made, pd.concat([readings(), broken]), NAMES)
     assert len(found) == 2 * RECORDS
     assert (found["f1"] == 500).sum() == RECORDS
 
@@ -136,7 +137,7 @@ def test_a_share_of_missing_readings_that_the_device_reports_is_a_warning() -> N
 def test_a_device_with_few_records_is_shown_and_not_judged() -> None:
     made = pd.concat([decisions("device-001"), decisions("device-002", count=fleet_drift.LEAST_RECORDS - 1)])
     broken = readings(device="device-002", since=EARLY, f2=1000.0)
-    found = fleet_drift.as_seen(made, pd.concat([readings(), broken]), NAMES)
+    found = as_seen(made, pd.concat([readings(), broken]), NAMES)
     result = fleet_drift.judge(found, REFERENCE, {}, LIMITS, n_decisions=len(made))
     assert [(one.device, one.found is None, one.verdict) for one in result.devices] == [
         ("device-001", False, "none"),
