@@ -40,6 +40,7 @@ FILES = (
     "edge/bucket.py",
     "edge/delta.py",
     "edge/device_status.py",
+    "edge/digests.py",
     "edge/durable.py",
     "edge/facts.py",
     "edge/install.py",

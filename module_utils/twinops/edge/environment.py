@@ -7,7 +7,6 @@ environment until it is restarted, and there is no moment without one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -23,6 +22,7 @@ from typing import Any
 from .. import devices
 from ..errors import TwinopsError
 from . import durable
+from .digests import file_sha256
 
 MARKER = "twinops.json"
 STEP_TIMEOUT_S = 600
@@ -106,7 +106,7 @@ def _uv(wanted: Wanted) -> Path:
     wheel = next(wanted.wheelhouse.glob("uv-*.whl"), None)
     if wheel is None:
         raise TwinopsError(f"{wanted.wheelhouse}: expected a wheel of uv, found none")
-    digest = _sha256(wheel)
+    digest = file_sha256(wheel)
     if digest not in devices.locked_hashes(wanted.lock, "uv"):
         raise TwinopsError(f"{wheel}: expected a wheel whose hash is in the lock, got sha256 {digest}")
     uv = wanted.cache / "bin" / f"uv-{digest[:16]}"
@@ -124,11 +124,7 @@ def _uv(wanted: Wanted) -> Path:
 
 def _is_intact(wheel: Path, lock: str) -> bool:
     """A wheel that was damaged on its way or on the disk counts as missing, and is pushed again."""
-    return wheel.is_file() and f"--hash=sha256:{_sha256(wheel)}" in lock
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return wheel.is_file() and f"--hash=sha256:{file_sha256(wheel)}" in lock
 
 
 def _python_version(python: str) -> str:

@@ -6,7 +6,6 @@ bounded, and what looks like a secret is taken out (docs/interfaces.md, "Facts")
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .device_status import device_status
+from .digests import file_sha256
 from .service import NAME
 
 SCHEMA = 1
@@ -95,14 +95,10 @@ def _json(path: Path) -> Any:
 
 def _sha256(path: Path) -> str | None:
     """Of the file as it is on the disk now: what the service loaded may have been another one."""
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
+        return file_sha256(path)
     except OSError:
         return None
-    return digest.hexdigest()
 
 
 def _memory(health: Mapping[str, Any] | None) -> dict[str, int | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import hashlib
 import io
 import re
 import shutil
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from .. import release
 from ..errors import TwinopsError
 from . import durable
+from .digests import file_sha256
 from .state import TARGETS, Device
 
 if TYPE_CHECKING:
@@ -29,14 +29,6 @@ PUSHED_NAME = re.compile(
 )
 PART = re.compile(r"[0-9a-f]{64}\.part")
 """A piece of a pushed archive, named by its SHA-256: what arrived of an interrupted push is not sent again."""
-
-
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in iter(lambda: file.read(1 << 20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def lacking(device: Device, env: str, files: Mapping[str, int]) -> list[str]:
