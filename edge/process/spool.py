@@ -50,9 +50,10 @@ class Spool:
     def __init__(self, path: Path, limit_records: int) -> None:
         self._path, self._limit_records = path, limit_records
         self._lock = threading.Lock()
-        with _explained(path):
+        with _explained(path), contextlib.ExitStack() as if_it_fails:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+            if_it_fails.callback(self._database.close)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.executescript(SCHEMA)
@@ -62,6 +63,7 @@ class Spool:
             (self.depth,) = self._database.execute(
                 "SELECT COALESCE(SUM(last_seq - first_seq + 1), 0) FROM chunk"
             ).fetchone()
+            if_it_fails.pop_all()
 
     def append(self, lines: bytes, count: int, position: str) -> None:
         """Stores ``count`` decisions, numbered from ``next_seq``, and the sensor's position after them."""

@@ -34,5 +34,5 @@ def test_a_checkout_of_another_user_can_be_read(tmp_path: Path) -> None:
     ids=["no plan", "a plan that was looked at", "a plan"],
 )
 def test_a_digest_means_the_plan_that_was_looked_at(given: list[str], applied: str) -> None:
-    done = run(["make", "--dry-run", "deploy", "ENV=staging", *given], cwd=CLONE, timeout_s=60)
+    done = run(["make", "--no-print-directory", "--dry-run", "deploy", "ENV=staging", *given], cwd=CLONE, timeout_s=60)
     assert done.stdout.splitlines()[-1].rstrip().endswith(applied)
