@@ -17,12 +17,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
 from retrain import judgement, proposal, training
 from retrain.judgement import Outcome
 from retrain.proposal import ProposalError
 from retrain.training import Trained, TrainingError
-from toolbox import context, data, models, report, training_data
+from toolbox import context, data, models, published, report, training_data
 from toolbox.context import Context
 from toolbox.registry import CHAMPION, Registry, State, Version, after
 from twinops import release
@@ -152,22 +151,11 @@ def judge(run: Context, champion: Version, chosen: Trained, scratch: Path) -> ju
         raise TrainingError(f"decisions: expected some since {since:%Y-%m-%d %H:%M} UTC to judge on, got none")
     known = data.readings(store, decisions["record_id"], features)
     records = judgement.field_records(decisions, known, features)
-    (scratch / "champion.onnx").write_bytes(file_of_release(run, champion.sha256))
+    target = release.file_target(run.twin["env"], champion.sha256)
+    model = published.read(run.client("s3"), run.twin["models_bucket"], target, champion.sha256)
+    (scratch / "champion.onnx").write_bytes(model)
     old, new = (models.Model(path) for path in (scratch / "champion.onnx", chosen.folder / "model.onnx"))
     return judgement.judge(records, data.labels(store, records["record_id"]), old, new)
-
-
-def file_of_release(run: Context, digest: str) -> bytes:
-    """A published file, by its digest; checked, as the bucket is not what is trusted."""
-    key = f"tuf/targets/{release.stored_path(release.file_target(run.twin['env'], digest), digest)}"
-    bucket = run.twin["models_bucket"]
-    try:
-        content: bytes = run.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-    except (BotoCoreError, ClientError) as error:
-        raise TrainingError(f"s3://{bucket}/{key}: expected the champion's model: {error}") from error
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise TrainingError(f"s3://{bucket}/{key}: expected the bytes that its name says, got others")
-    return content
 
 
 def keep(run: Context, outcome: Outcome) -> str:

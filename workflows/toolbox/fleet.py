@@ -6,7 +6,7 @@ For workflows that look after devices. What a device reports is text from a stra
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,9 @@ from twinops.aws.ledger import Ledger, LedgerError
 from twinops.diagnosis import QUANTILES, Facts, Finding, Heard
 from twinops.errors import TwinopsError
 
+from toolbox import published
 from toolbox.context import Context
+from toolbox.published import PublishedError
 
 __all__ = [
     "QUANTILES",
@@ -37,7 +39,6 @@ __all__ = [
 ]
 
 FACTS = "facts/"
-REPOSITORY = "tuf/targets/"
 LARGEST_FACTS_BYTES = 1 << 20
 _DOWNLOADS_AT_ONCE = 16
 
@@ -111,24 +112,13 @@ def release(s3: Any, bucket: str, *, env: str, version: str, digest: str) -> Rel
 
     :raises FleetError: there is no such release, or its bytes are others
     """
-    read = _reader(s3, bucket)
     try:
-        manifest = releases.parse_manifest(read(releases.manifest_target(env, version), digest), version)
-        files = {file.path: file.sha256 for file in manifest.files}
+        content = published.read(s3, bucket, releases.manifest_target(env, version), digest)
+        files = {file.path: file.sha256 for file in releases.parse_manifest(content, version).files}
         model, golden = (
-            read(releases.file_target(env, files[name]), files[name]) for name in ("model.onnx", "golden.json")
+            published.read(s3, bucket, releases.file_target(env, files[name]), files[name])
+            for name in ("model.onnx", "golden.json")
         )
         return Release(version, digest, model, json.loads(golden))
-    except (BotoCoreError, ClientError, KeyError, ValueError) as error:
+    except (PublishedError, KeyError, ValueError) as error:
         raise FleetError(f"release {version} ({digest[:12]}…): expected a published one: {error!r}") from error
-
-
-def _reader(s3: Any, bucket: str) -> Callable[[str, str], bytes]:
-    def read(target: str, digest: str) -> bytes:
-        key = REPOSITORY + releases.stored_path(target, digest)
-        content = bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-        if releases.sha256(content) != digest:
-            raise FleetError(f"s3://{bucket}/{key}: expected the bytes that its digest names, got others")
-        return content
-
-    return read

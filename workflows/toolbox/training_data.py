@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from botocore.exceptions import BotoCoreError, ClientError
 from pyarrow import csv
 from twinops import release
 from twinops.errors import TwinopsError
 
+from toolbox import published
 from toolbox.context import Context
+from toolbox.published import PublishedError
 from toolbox.registry import Version
 
 LABEL = "anomaly"
@@ -40,16 +41,11 @@ def of_version(run: Context, version: Version) -> dict[str, Any]:
     :raises TrainingDataError: the bucket for models has it no more, or with other bytes
     """
     digest = version.evaluation_sha256
-    target = release.stored_path(release.file_target(run.twin["env"], digest), digest)
-    bucket, key = run.twin["models_bucket"], f"tuf/targets/{target}"
+    target = release.file_target(run.twin["env"], digest)
     try:
-        content = run.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-    except (BotoCoreError, ClientError) as error:
-        raise TrainingDataError(
-            f"model {version.name}: s3://{bucket}/{key}: expected its training.json: {error}"
-        ) from error
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise TrainingDataError(f"model {version.name}: s3://{bucket}/{key}: expected the digest that its name says")
+        content = published.read(run.client("s3"), run.twin["models_bucket"], target, digest)
+    except PublishedError as error:
+        raise TrainingDataError(f"model {version.name}: training.json: {error}") from error
     training: dict[str, Any] = json.loads(content)
     described = hashlib.sha256(release.as_json_bytes(training["data"])).hexdigest()
     if described != version.data_version:
