@@ -59,8 +59,7 @@ class Totals:
         """None without a label."""
         if not self.labelled:
             return None
-        counts = np.array(self.confusion).ravel()
-        return metrics.evaluate(np.repeat([0, 0, 1, 1], counts), np.repeat([0, 1, 0, 1], counts))
+        return metrics.quality_of(metrics.score_counts(np.array(self.confusion), (0, 1)))
 
     @property
     def recall(self) -> Interval | None:
