@@ -143,7 +143,7 @@ def _silent(heard: Heard, now: datetime) -> Iterator[Finding]:
 
 
 def _service(facts: Facts) -> Iterator[Finding]:
-    if _time(facts.get("reported_at")) is None:
+    if time_of(facts.get("reported_at")) is None:
         yield Finding(
             SERVICE, ACT, "What it reports cannot be read", ("expected JSON with the time of the report",),
             "Log in and try `twinops-edge facts`; enrol it again (`ansible-playbook playbooks/edge.yml -l <device>`).",
@@ -171,12 +171,12 @@ def _service(facts: Facts) -> Iterator[Finding]:
 
 
 def _restarts(facts: Facts) -> Iterator[Finding]:
-    reported_at = _time(facts.get("reported_at"))
+    reported_at = time_of(facts.get("reported_at"))
     if reported_at is None:
         return
     begin = reported_at - RESTARTS_WITHIN
-    starts = [at for at in map(_time, _list(facts.get("starts"))) if at and at > begin]
-    installs = [one for one in _list(facts.get("history")) if (at := _time(_get(one, "at"))) and at > begin]
+    starts = [at for at in map(time_of, _list(facts.get("starts"))) if at and at > begin]
+    installs = [one for one in _list(facts.get("history")) if (at := time_of(_get(one, "at"))) and at > begin]
     explained = sum(
         STARTS_OF_COMMITTED if _text(one, "outcome") == "committed" else STARTS_OF_TAKEN_BACK for one in installs
     )
@@ -230,7 +230,7 @@ def _clock(heard: Heard) -> Iterator[Finding]:
     offsets: dict[str, float] = {}
     if (said_s := _number(facts, "health", "clock_offset_s")) is not None:
         offsets["compared with S3, at its last upload"] = said_s
-    reported_at = _time(facts.get("reported_at"))
+    reported_at = time_of(facts.get("reported_at"))
     if reported_at and not -REPORT_DELAY_S < (ahead_s := (reported_at - heard.at).total_seconds()) < 0:
         offsets["compared with when its report arrived"] = ahead_s
     wrong = {how: offset_s for how, offset_s in offsets.items() if abs(offset_s) > CLOCK_WATCH_S}
@@ -279,8 +279,8 @@ def _memory(facts: Facts) -> Iterator[Finding]:
 def _uploads(facts: Facts) -> Iterator[Finding]:
     dropped = _number(facts, "health", "spool_dropped") or 0
     error = _text(facts, "health", "upload_error")
-    reported_at, last = _time(facts.get("reported_at")), _time(_get(facts.get("health"), "last_upload_at"))
-    started = _time(_get(facts.get("health"), "started_at"))
+    reported_at, last = time_of(facts.get("reported_at")), time_of(_get(facts.get("health"), "last_upload_at"))
+    started = time_of(_get(facts.get("health"), "started_at"))
     since = last or started
     overdue_s = (reported_at - since).total_seconds() if reported_at and since else 0.0
     late = bool(error) and overdue_s > UPLOAD_OVERDUE_S
@@ -498,7 +498,8 @@ def _texts(value: Any) -> list[str]:
     return [one for one in _list(value) if isinstance(one, str)]
 
 
-def _time(value: Any) -> datetime | None:
+def time_of(value: Any) -> datetime | None:
+    """A time as it is in JSON, UTC where it names no zone; None where it is none."""
     try:
         found = datetime.fromisoformat(value.replace("Z", "+00:00"))
     except (AttributeError, ValueError):
@@ -524,7 +525,7 @@ def _shown_quantiles(quantiles: Sequence[float]) -> str:
 
 
 def _since(feature: Facts) -> str:
-    at = _time(feature.get("changed_at"))
+    at = time_of(feature.get("changed_at"))
     return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at else "its start"
 
 

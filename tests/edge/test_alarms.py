@@ -78,7 +78,17 @@ def test_what_is_usual_is_renewed_after_a_day() -> None:
     assert alarms.examine(at("08:00:00"), memory)[2]["usual_at"].startswith("2026-11-23T08:00:00")
 
 
-@pytest.mark.parametrize("memory", [{"raised": []}, {"raised": {"disk": 7}}, {"usual": 7}, {"usual_at": "soon"}])
+@pytest.mark.parametrize(
+    "memory",
+    [
+        {"raised": []},
+        {"raised": {"disk": 7}},
+        {"usual": 7},
+        {"usual_at": "soon"},
+        {"raised": {"disk": "2026-11-20T08:00:00"}},
+        {"usual_at": "2026-11-20T08:00:00"},
+    ],
+)
 def test_a_memory_that_was_damaged_is_made_anew(memory: dict[str, Any]) -> None:
     assert names(alarms.examine(at("08:00:00", disk=FULL), memory)[1]) == ["disk"]
 

@@ -38,6 +38,7 @@ FILES = (
     "edge/agent.py",
     "edge/alarms.py",
     "edge/bucket.py",
+    "edge/clients.py",
     "edge/delta.py",
     "edge/device_status.py",
     "edge/digests.py",

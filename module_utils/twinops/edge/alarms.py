@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ..diagnosis import ALARMS, FEWEST_READINGS, OF_SENSORS, Finding, Heard, diagnose
+from ..diagnosis import ALARMS, FEWEST_READINGS, OF_SENSORS, Finding, Heard, diagnose, time_of
 
 SOURCE, DETAIL_TYPE = "twinops.device", "Device alarm"
 RAISED_AGAIN_AFTER = USUAL_FOR = timedelta(days=1)
@@ -22,7 +22,7 @@ def examine(facts: Mapping[str, Any], memory: Mapping[str, Any]) -> tuple[list[F
 
     ``memory``: ``{"raised": {"<kind> <subject>": time}, "usual": facts with nothing but readings, "usual_at": time}``.
     """
-    now = _time(facts.get("reported_at")) or datetime.now(timezone.utc)
+    now = time_of(facts.get("reported_at")) or datetime.now(timezone.utc)
     usual = memory.get("usual")
     found = diagnose(Heard(facts, now), now, [usual] if isinstance(usual, Mapping) else [])[:MOST_ALARMS]
     raised: dict[str, str] = {}
@@ -30,7 +30,7 @@ def examine(facts: Mapping[str, Any], memory: Mapping[str, Any]) -> tuple[list[F
     before = memory.get("raised") if isinstance(memory.get("raised"), Mapping) else {}
     for finding in found:
         name = f"{finding.kind} {finding.subject}".strip()
-        at = _time(before.get(name)) if isinstance(before, Mapping) else None
+        at = time_of(before.get(name)) if isinstance(before, Mapping) else None
         if at is None or now - at >= RAISED_AGAIN_AFTER:
             news.append(finding)
             at = now
@@ -42,7 +42,7 @@ def _usual(
     facts: Mapping[str, Any], memory: Mapping[str, Any], now: datetime, found: Sequence[Finding]
 ) -> dict[str, Any]:
     """The readings to compare with: those of a sound moment, renewed once a day, so that nothing creeps in unseen."""
-    usual_at = _time(memory.get("usual_at"))
+    usual_at = time_of(memory.get("usual_at"))
     is_sound = not any(finding.kind in (*OF_SENSORS, ALARMS) for finding in found)
     readings = facts.get("readings")
     # A service that has just started has seen too few records to tell what is usual.
@@ -61,10 +61,3 @@ def event(facts: Mapping[str, Any], news: Sequence[Finding]) -> dict[str, Any]:
         "alarms": [{"kind": one.kind, "subject": one.subject, "title": one.title} for one in news],
         "parameters": {"device": facts.get("device")},
     }
-
-
-def _time(value: Any) -> datetime | None:
-    try:
-        return datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except (AttributeError, ValueError):
-        return None

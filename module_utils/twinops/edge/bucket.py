@@ -10,17 +10,14 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import botocore.session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
 from ..errors import TwinopsError
+from .clients import client
 
 PREFIX = "tuf/"
 CHUNK_BYTES = 1 << 16
-CONNECT_TIMEOUT_S = 10
-READ_TIMEOUT_S = 30
 MISSING = ("NoSuchKey", "NoSuchBucket", "404", "403", "AccessDenied")
 """S3 says "access denied" of what does not exist to somebody who may not list."""
 
@@ -41,13 +38,8 @@ class Bucket:
         self.bytes_read = 0
         self._bandwidth_kib_s = bandwidth_kib_s
         self._give_up = time.monotonic() + deadline_s
-        config = Config(
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
-            retries={"max_attempts": 3, "mode": "standard"},
-        )
         try:
-            self._client: Any = botocore.session.Session().create_client("s3", config=config)
+            self._client = client("s3")
         except (BotoCoreError, ValueError) as error:
             raise TwinopsError(f"s3://{name}: {error}; expected AWS_REGION in edge_aws_environment") from error
 

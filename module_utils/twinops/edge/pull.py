@@ -26,7 +26,7 @@ from .. import release, slots
 from ..errors import TwinopsError
 from . import agent, delta, durable, install, rebuilding, staging, verify
 from .bucket import Bucket, MissingError, OfflineError
-from .state import DELTAS, METADATA, TARGETS, Device, now
+from .state import DELTAS, METADATA, TARGETS, Device, note
 
 RECORD = "run/pull.json"
 LOCK = "run/pull.lock"
@@ -227,8 +227,6 @@ def pull(root: Path) -> tuple[str, str]:
 def main(root: Path) -> int:
     """``twinops-edge pull``: 0 also when there was nothing to do or nobody to ask; 1 when it failed."""
     outcome, why = pull(root)
-    record = {"at": now(), "outcome": outcome, "reason": why}
-    with contextlib.suppress(OSError):  # a full or read-only disk is what the message says then
-        durable.write_file(root / RECORD, json.dumps(record).encode() + b"\n")
+    note(root / RECORD, outcome, why)
     (sys.stderr if outcome == FAILED else sys.stdout).write(f"{outcome}: {why}\n")
     return 1 if outcome == FAILED else 0

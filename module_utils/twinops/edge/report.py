@@ -16,22 +16,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import botocore.session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..diagnosis import Finding
 from ..errors import TwinopsError
 from . import agent, alarms, durable
+from .clients import client
 from .facts import facts
-from .state import now
+from .state import note
 
 RECORD = "run/report.json"
 MEMORY = "run/alarms.json"
 """What alarms were raised, and what readings are usual."""
 PREFIX = "facts/"
-CONNECT_TIMEOUT_S = 10
-READ_TIMEOUT_S = 30
 
 UPLOADED, OFFLINE, FAILED = "uploaded", "offline", "failed"
 
@@ -92,11 +89,11 @@ def read_settings(root: Path) -> dict[str, Any]:
 def upload(root: Path, found: Mapping[str, Any], bucket: str) -> None:
     """Put the facts; into the history as well where this hour has none from here."""
     device, reported_at = str(found["device"]), str(found["reported_at"])
-    client = _client("s3")
+    s3 = client("s3")
     body = json.dumps(found, separators=(",", ":")).encode()
 
     def put(key: str) -> None:
-        client.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
+        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
 
     put(latest_key(device))
     mark = root / "run/report.hour"
@@ -131,7 +128,7 @@ def raise_alarms(
     if news:
         entry = {"Source": alarms.SOURCE, "DetailType": alarms.DETAIL_TYPE}
         detail = json.dumps(alarms.event(found, news))
-        answer = _client("events").put_events(Entries=[{**entry, "Detail": detail}])
+        answer = client("events").put_events(Entries=[{**entry, "Detail": detail}])
         if answer["FailedEntryCount"]:
             raise ClientError({"Error": answer["Entries"][0]}, "PutEvents")
     if remembered != memory:
@@ -154,15 +151,6 @@ def _begins_hour(found: Mapping[str, Any]) -> bool:
     return bool(minutes * 60 + seconds < (found["interval_s"] or 0))
 
 
-def _client(service: str) -> Any:
-    config = Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
-        retries={"max_attempts": 3, "mode": "standard"},
-    )
-    return botocore.session.Session().create_client(service, config=config)
-
-
 def main(root: Path, command: str) -> int:
     """``facts`` prints. ``report`` uploads and says so: 0 also when nobody answered, 1 when it failed."""
     if command == "facts":
@@ -174,8 +162,7 @@ def main(root: Path, command: str) -> int:
         sys.stdout.write(json.dumps(facts(root, settings), indent=2) + "\n")
         return 0
     outcome, why = report(root)
-    record = {"at": now(), "outcome": outcome, "reason": why}
-    _keep(root / RECORD, json.dumps(record) + "\n")
+    note(root / RECORD, outcome, why)
     if outcome != UPLOADED:
         sys.stderr.write(f"{outcome}: {why}\n")
     return 1 if outcome == FAILED else 0

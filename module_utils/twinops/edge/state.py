@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,6 +23,12 @@ LATER_KEYS = {key: slots.empty_state()[key] for key in ("waiting", "current_seri
 
 def now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def note(path: Path, outcome: str, why: str) -> None:
+    """Keep what came of the last pull or report; not where the disk is full or read-only, which ``why`` says then."""
+    with contextlib.suppress(OSError):
+        durable.write_file(path, json.dumps({"at": now(), "outcome": outcome, "reason": why}).encode() + b"\n")
 
 
 class Device:
