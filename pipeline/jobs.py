@@ -61,7 +61,7 @@ def _plan(env: str) -> tuple[plans.Plan, str]:
         code = playbook.run("site.yml", env, "--check", "--diff", role=access.PLAN, log=log, variables=recording)
         if not record.exists():
             raise PipelineError(f"ansible-playbook ended with {code} before there was a plan; the reason is above")
-        made = plans.of_record(json.loads(record.read_text()), environment=env, commit=_commit())
+        made = plans.of_record(json.loads(record.read_text()), environment=env, commit=_commit(), at=_now())
     page = comment.page(made)
     _write(_plan_file(env, "json"), json.dumps(made, indent=1) + "\n")
     _write(_plan_file(env, "md"), page)

@@ -1,6 +1,6 @@
 """A plan: what a deployment of one environment would change, as it is approved, kept and compared. Pure.
 
-``{"environment", "commit", "release": {"version", "digest", "waiting"}, "cloud": [change, ...], "waves": {wave:
+``{"environment", "commit", "at", "release": {"version", "digest", "waiting"}, "cloud": [change, ...], "waves": {wave:
 [device, ...]}, "unreachable": [device, ...], "orphans", "warnings", "digest"}``; a change is what
 ``twinops.approval.plain`` makes of it. The digest is over environment, commit, release and cloud: what is approved.
 Devices are left out of it: one that is off for a minute does not make another plan.
@@ -23,8 +23,8 @@ APPROVABLE = re.compile(r"[0-9a-f]{12,64}")
 """As much of a digest as nobody hits by chance; a page shows twelve digits."""
 
 
-def of_record(record: Mapping[str, Any], *, environment: str, commit: str) -> dict[str, Any]:
-    """The plan that a run in check mode found (``plugins/callback/plan_file.py``)."""
+def of_record(record: Mapping[str, Any], *, environment: str, commit: str, at: str) -> dict[str, Any]:
+    """The plan that a run in check mode found ``at`` a time (``plugins/callback/plan_file.py``)."""
     failures = record["failures"]
     if failures or record["cloud"] is None:
         reasons = [f"{each['host']}: {each['task']}: {each['message']}" for each in failures]
@@ -34,6 +34,7 @@ def of_record(record: Mapping[str, Any], *, environment: str, commit: str) -> di
     found = {
         "environment": environment,
         "commit": commit,
+        "at": at,
         "release": {name: bundle.get(key) for name, key in RELEASE.items()},
         "cloud": record["cloud"].get("plan", []),
         "waves": {wave: sorted(devices) for wave, devices in rollout.get("waves", {}).items()},

@@ -207,7 +207,7 @@ def test_alarms_that_are_on(cloud: Cloud, read: Callable[..., Read]) -> None:
 
 
 def test_what_jobs_of_the_pipeline_left(cloud: Cloud, read: Callable[..., Read], tmp_path: Path) -> None:
-    for folder, content in (("deployments", worlds.deployed()), ("plans", {"cloud": [], "commit": worlds.COMMIT})):
+    for folder, content in (("deployments", worlds.deployed()), ("plans", {"cloud": [], "at": worlds.at(1)})):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{ENV}.json").write_text(json.dumps(content))
     made = document.assemble(read())

@@ -79,7 +79,10 @@ def test_the_page_is_drawn_after_staging_and_after_production_however_they_ended
     push = pipelines["a push to main"]
     drawn_after = {name: [need["job"] for need in push[name]["needs"]] for name in ("pages", "pages-production")}
     assert [push[name]["when"] for name in drawn_after] == ["always", "always"]
-    assert (drawn_after["pages"][0], drawn_after["pages-production"]) == ("deploy-staging", ["deploy-production"])
+    assert (drawn_after["pages"][0], drawn_after["pages-production"]) == (
+        "deploy-staging",
+        ["deploy-staging", "deploy-production"],
+    )
 
 
 def test_nothing_is_deployed_before_somebody_says_so(pipelines: Pipelines) -> None:

@@ -43,8 +43,8 @@ RECORD = {
 }
 
 
-def made(**different: Any) -> dict[str, Any]:
-    return plans.of_record({**copy.deepcopy(RECORD), **different}, environment="staging", commit=COMMIT)
+def made(at: str = "2026-11-22T05:00:00Z", **different: Any) -> dict[str, Any]:
+    return plans.of_record({**copy.deepcopy(RECORD), **different}, environment="staging", commit=COMMIT, at=at)
 
 
 def test_a_plan_has_what_is_approved_and_its_digest() -> None:
@@ -58,6 +58,7 @@ def test_a_plan_has_what_is_approved_and_its_digest() -> None:
 def test_a_device_that_is_off_makes_no_other_plan_and_a_change_does() -> None:
     without = made(tasks=[task for task in RECORD["tasks"] if task["host"] == "control"])
     assert without["digest"] == made()["digest"]
+    assert made(at="2026-11-23T05:00:00Z")["digest"] == made()["digest"], "nor does another time"
     cloud = copy.deepcopy(RECORD["cloud"])
     cloud["plan"][3]["after"]["memory_mb"] = 512
     assert made(cloud=cloud)["digest"] != made()["digest"]

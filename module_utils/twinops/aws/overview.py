@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -287,9 +286,8 @@ def _record(artifacts: Path, what: str, env: str) -> dict[str, Any]:
 
 
 def _plan(artifacts: Path, env: str) -> dict[str, Any]:
-    """The plan of a job, and when it was made: its own time, else that of the file."""
+    """The plan of a job."""
     plan = _record(artifacts, "plans", env)
     if not isinstance(plan.get("cloud"), list):
         raise TwinopsError(f"plans/{env}.json: cloud: expected a list of changes")
-    written = datetime.fromtimestamp((artifacts / f"plans/{env}.json").stat().st_mtime, timezone.utc)
-    return {**plan, "at": plan.get("at") or states.timestamp(written)}
+    return plan
