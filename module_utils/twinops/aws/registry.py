@@ -93,6 +93,8 @@ class Registry:
         if not _NAME.fullmatch(model):
             raise RegistryError(f"{self._where}: expected a name of letters, digits, dots, - and _")
         self._folder = f"{prefix}{model}/"
+        self._events: dict[str, Event] = {}
+        """Those read so far by their key: an event is never changed or removed."""
 
     def register(self, version: Version, *, approver: str, reason: str) -> bool:
         """Add a version; False where it is registered already.
@@ -171,7 +173,8 @@ class Registry:
         try:
             pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._folder)
             keys = sorted(item["Key"] for page in pages for item in page.get("Contents", []))
-            return [self._read(key) for key in keys]
+            self._events.update({key: self._read(key) for key in keys if key not in self._events})
+            return [self._events[key] for key in keys]
         except (BotoCoreError, ClientError) as error:
             raise RegistryError(
                 f"{self._where}: s3://{self._bucket}/{self._folder}: cannot be read: {error}"

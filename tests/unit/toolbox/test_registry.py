@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from toolbox.registry import Registry, RegistryError, Version, after
+from toolbox.registry import Event, Registry, RegistryError, Version, after
 from twinops.aws import model_versions
 from twinops.aws.clients import client
 from twinops.release import BundleFile, Manifest
@@ -140,6 +140,21 @@ def test_a_clock_that_goes_back_does_not_change_the_order(registry: Registry, bu
     champion = registry.champion()
     assert champion is not None
     assert champion.name == "v2"
+
+
+def test_an_event_is_read_once_and_those_of_others_are_seen(registry: Registry, bucket: str) -> None:
+    read: list[str] = []
+
+    class Noting(Registry):
+        def _read(self, key: str) -> Event:
+            read.append(key.rpartition("/")[2])
+            return super()._read(key)
+
+    other = Noting(client("s3"), bucket, "shuttle-anomaly")
+    assert model_versions.promote(other, manifest("e1"), approver="a", reason="r")
+    registry.promote("v2", **BECAUSE)
+    assert other.history() == registry.history()
+    assert read == [f"{number:08d}.json" for number in range(1, 7)]
 
 
 def test_what_is_no_event_is_named(registry: Registry, bucket: str) -> None:
