@@ -214,8 +214,9 @@ def test_what_jobs_of_the_pipeline_left(cloud: Cloud, read: Callable[..., Read],
     assert made.deployment is not None
     assert (made.deployment.state, made.deployment.by) == ("deployed", "ada")
     assert [(check.kind, check.findings) for check in made.drift_checks] == [("cloud", 0)]
-    (tmp_path / f"plans/{ENV}.json").write_text("[]")
-    assert states(read())["pipeline: drift"] == "failed"
+    for broken in ([], {"cloud": []}):
+        (tmp_path / f"plans/{ENV}.json").write_text(json.dumps(broken))
+        assert states(read())["pipeline: drift"] == "failed"
 
 
 def test_without_an_answer_every_source_is_named_with_its_reason(

@@ -288,6 +288,6 @@ def _record(artifacts: Path, what: str, env: str) -> dict[str, Any]:
 def _plan(artifacts: Path, env: str) -> dict[str, Any]:
     """The plan of a job."""
     plan = _record(artifacts, "plans", env)
-    if not isinstance(plan.get("cloud"), list):
-        raise TwinopsError(f"plans/{env}.json: cloud: expected a list of changes")
+    if not (isinstance(plan.get("cloud"), list) and isinstance(plan.get("at"), str)):
+        raise TwinopsError(f"plans/{env}.json: expected cloud, a list of changes, and at, when it was made")
     return plan
