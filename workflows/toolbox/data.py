@@ -326,7 +326,10 @@ class S3:
         where = f"s3://{self._bucket}/{start}"
         try:
             if folder := self._keys(f"{self._prefix}{relation}/"):
-                return _chosen(self._parquet(folder), f"s3://{self._bucket}/{self._prefix}{relation}/", columns, within)
+                wanted = [key for key in folder if _may_hold(key, within)]
+                if not wanted:
+                    return pd.DataFrame(columns=list(columns))
+                return _chosen(self._parquet(wanted), f"s3://{self._bucket}/{self._prefix}{relation}/", columns, within)
             listed = self._client.list_objects_v2(Bucket=self._bucket, Prefix=start).get("Contents", [])
             keys = [item["Key"] for item in listed if item["Key"].removeprefix(start) in _FORMATS]
             if len(keys) != 1:
@@ -356,6 +359,12 @@ class S3:
         with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
             bodies = pool.map(lambda key: self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read(), keys)
             return pd.concat([pd.read_parquet(io.BytesIO(body)) for body in bodies], ignore_index=True)
+
+
+def _may_hold(key: str, within: Within | None) -> bool:
+    """Whether a file may have rows within: a column of the key of a summary is in the file's path."""
+    said = re.search(rf"/{re.escape(within[0])}=([^/]*)/", key) if within else None
+    return within is None or said is None or within[1] <= said[1] <= within[2]
 
 
 def _chosen(frame: pd.DataFrame, where: str, columns: Sequence[str], within: Within | None) -> pd.DataFrame:

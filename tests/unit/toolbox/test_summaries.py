@@ -83,6 +83,18 @@ def test_rows_that_are_gone_are_gone_and_other_days_stay(store: Source) -> None:
     assert read(store) == [["2026-11-23", "b", "drift", None, 0], ["2026-11-24", "a", "none", None, 0]]
 
 
+def test_of_a_folder_only_the_days_that_are_asked_for_are_read(s3_store: S3) -> None:
+    for day in (MONDAY, TUESDAY):
+        s3_store.replace("drift_summary", day, rows("a"))
+    client("s3").put_object(
+        Bucket=s3_store._bucket, Key="summaries/drift_summary/day=2020-01-01/rows.parquet", Body=b"not read"
+    )
+    found = s3_store.read("drift_summary", COLUMNS, within=("day", "2026-11-23", "2026-11-23"))
+    assert found["day"].tolist() == ["2026-11-23"]
+    none = s3_store.read("drift_summary", COLUMNS, within=("day", "2025-01-01", "2025-12-31"))
+    assert (none.empty, list(none.columns)) == (True, COLUMNS)
+
+
 def test_more_rows_than_one_transaction_of_dynamodb_takes(table: DynamoDb) -> None:
     table.replace("drift_summary", MONDAY, rows(*(f"d{number:03}" for number in range(250))))
     assert len(read(table)) == 250
