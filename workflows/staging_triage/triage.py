@@ -65,7 +65,8 @@ def examine(
         references = past or references
         compared_with = f"its own reports of {len(past)} hours" if past else compared_with
     found = diagnosis.diagnose(heard[device], now, references, digests=digests)
-    dated = [_with_begin(finding, history, references) for finding in found]
+    begins = _begins(found, history, references)
+    dated = [_with_begin(finding, begins.get((finding.kind, finding.subject))) for finding in found]
     dated += _said_by_itself(heard[device].facts, found, compared_with)
     silent = heard[device].is_silent(now)
     return Triage(device, heard[device], silent, tuple(dated), tuple(references), compared_with)
@@ -104,19 +105,25 @@ def _conversion(said: Mapping[str, Any]) -> tuple[float, float] | None:
     return None
 
 
-def _with_begin(finding: Finding, history: Sequence[Heard], references: Sequence[Facts]) -> Finding:
-    """The finding, and since when the device reports what shows it."""
-    if finding.kind not in diagnosis.OF_SENSORS:
-        return finding
-    first: Heard | None = None
+def _begins(
+    found: Sequence[Finding], history: Sequence[Heard], references: Sequence[Facts]
+) -> dict[tuple[str, str], datetime]:
+    """Since when without a break the device's reports show the findings of sensors, by their kind and subject."""
+    going_on = {(one.kind, one.subject) for one in found if one.kind in diagnosis.OF_SENSORS}
+    begins: dict[tuple[str, str], datetime] = {}
     for one in reversed(history):
-        same = diagnosis.diagnose(one, one.at, references)
-        if not any((other.kind, other.subject) == (finding.kind, finding.subject) for other in same):
+        if not going_on:
             break
-        first = one
-    if first is None:
+        going_on &= {(other.kind, other.subject) for other in diagnosis.diagnose(one, one.at, references)}
+        begins.update(dict.fromkeys(going_on, one.at))
+    return begins
+
+
+def _with_begin(finding: Finding, begin: datetime | None) -> Finding:
+    """The finding, and since when the device reports what shows it."""
+    if begin is None:
         return finding
-    began = f"its reports show it since {first.at:%d %B %H:%M} UTC"
+    began = f"its reports show it since {begin:%d %B %H:%M} UTC"
     return replace(finding, evidence=(*finding.evidence, began))
 
 

@@ -213,6 +213,25 @@ def test_alone_it_is_compared_with_its_own_past() -> None:
     assert one.compared_with == "its own reports of 2 hours"
 
 
+def test_each_finding_is_dated_and_a_report_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """f1 is wrong for two hours, f2 lacks values for one, and was well in between."""
+    at, gaps = now(), {"f2": {"missing": 200}}
+    sensors = [(5, gaps), (4, {}), (3, {}), (2, FAHRENHEIT), (1, {**FAHRENHEIT, **gaps})]
+    past = [Heard(device(at - timedelta(hours=back), one), at - timedelta(hours=back)) for back, one in sensors]
+    known = {f"device-{number}": Heard(device(at), at) for number in range(3)}
+    known["d"] = Heard(device(at, {**FAHRENHEIT, **gaps}), at)
+    looked_at: list[int] = []
+    really = diagnosis.diagnose
+    monkeypatch.setattr(diagnosis, "diagnose", lambda *asked, **how: looked_at.append(1) or really(*asked, **how))
+    one = triage.examine("d", known, at, digests=frozenset(), history=past)
+    began = {finding.subject: finding.evidence[-1] for finding in one.findings}
+    assert began == {
+        subject: f"its reports show it since {at - timedelta(hours=hours):%d %B %H:%M} UTC"
+        for subject, hours in (("f1", 2), ("f2", 1))
+    }
+    assert len(looked_at) == 1 + 3, "now, and each hour until none of them shows"
+
+
 def test_alone_and_without_a_past_it_is_believed_what_it_says_itself() -> None:
     at = now()
     said = device(at, FAHRENHEIT)
