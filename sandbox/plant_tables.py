@@ -22,7 +22,7 @@ EVERY_DEVICE, ALWAYS = "*", ""
 DATABASE_USER = "plant"
 STATEMENT_BYTES_MAX = 90_000
 """Of an insert; the Data API takes 100 KB a statement, and 40 statements a batch."""
-STATEMENT_TIMEOUT_S = 60
+STATEMENT_TIMEOUT_S = 300  # seconds on a quiet machine
 CONFLICT = "write-write conflict"  # as DuckDB names it
 CONFLICTS_MAX = 20
 

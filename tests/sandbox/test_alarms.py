@@ -286,6 +286,18 @@ def test_the_policy_of_the_topics_key_is_asked(aws: Aws, allowed: bool) -> None:
     assert bool(read()) is allowed
 
 
+def let_publish(aws: Aws, topic: str, rule_arn: str) -> None:
+    """The topic's policy as a rule needs it."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sns:Publish",
+        "Resource": topic,
+        "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
+    }
+    aws("sns").set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=policy(statement))
+
+
 @pytest.mark.parametrize("allowed", [True, False])
 def test_a_rule_needs_the_topics_policy(aws: Aws, allowed: bool) -> None:
     topic, read = listened_topic(aws)
@@ -294,14 +306,7 @@ def test_a_rule_needs_the_topics_policy(aws: Aws, allowed: bool) -> None:
     rule_arn = aws("events").put_rule(Name=rule, EventPattern=pattern)["RuleArn"]
     aws("events").put_targets(Rule=rule, Targets=[{"Id": "1", "Arn": topic, "InputPath": "$.detail"}])
     if allowed:
-        statement = {
-            "Effect": "Allow",
-            "Principal": {"Service": "events.amazonaws.com"},
-            "Action": "sns:Publish",
-            "Resource": topic,
-            "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
-        }
-        aws("sns").set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=policy(statement))
+        let_publish(aws, topic, rule_arn)
     event = {"Source": rule, "DetailType": "t", "Detail": json.dumps({"n": 1})}
     aws("events").put_events(Entries=[event])
     time.sleep(1)
@@ -319,14 +324,7 @@ def test_a_change_of_state_is_an_event(aws: Aws) -> None:
     }
     rule_arn = aws("events").put_rule(Name=name, EventPattern=json.dumps(pattern))["RuleArn"]
     aws("events").put_targets(Rule=name, Targets=[{"Id": "1", "Arn": topic}])
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "events.amazonaws.com"},
-        "Action": "sns:Publish",
-        "Resource": topic,
-        "Condition": {"ArnEquals": {"aws:SourceArn": rule_arn}},
-    }
-    aws("sns").set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=policy(statement))
+    let_publish(aws, topic, rule_arn)
     put_alarm(aws, name, AlarmDescription="d")
     assert settled(aws, name) == "OK", "and nobody asked for that event"
     put_data(aws, name, (0, 1.0))
