@@ -4,15 +4,16 @@ that is written once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from typing import Any
 
 import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
 from monthly_report import customers
 from monthly_report import month as months
-from monthly_report.customers import Customer
+from monthly_report.customers import Customer, Owned
 from monthly_report.month import Month, Span
 from toolbox import data
 from toolbox.context import Context
@@ -33,8 +34,45 @@ class Asked:
     """Those that are the feature."""
 
 
-def month_of(run: Context, customer: Customer, asked: Asked) -> Month:
+@dataclass(frozen=True)
+class Known:
+    """What is known about the devices of all customers, with the items of the ledger oldest first."""
+
+    owned: Mapping[str, Sequence[Owned]]
+    """Customer -> the devices in the month."""
+    releases: Sequence[Mapping[str, Any]]
+    """Deployments of all time until the end of the month."""
+    runs: Sequence[Mapping[str, Any]]
+    """Of the month, as are the next two."""
+    rollouts: Sequence[Mapping[str, Any]]
+    deployments: Sequence[Mapping[str, Any]]
+
+
+def known(run: Context, asked: Asked) -> Known:
+    """Read it.
+
+    :raises CustomerError: a device has two owners at a time
+    :raises DataError: the bucket cannot be read
+    :raises LedgerError: the ledger cannot be read
+    """
+    start, end = asked.span.moments
+    ledger = Ledger(run.twin["ledger_table"], run.client("dynamodb"))
+    bounds = {"since": runs.timestamp(start), "until": runs.timestamp(end - timedelta(microseconds=1))}
+    releases = ledger.happened("deployment", since="0", until=bounds["until"])
+    devices = {item["device"] for item in releases} | set(data.devices(run.client("s3"), run.twin["data_bucket"]))
+    return Known(
+        owned=customers.owners(asked.everyone, sorted(devices), asked.span.start, asked.span.end),
+        releases=releases,
+        runs=ledger.happened("run", **bounds),
+        rollouts=ledger.happened("rollout", **bounds),
+        deployments=ledger.happened("deployment", **bounds),
+    )
+
+
+def month_of(run: Context, customer: Customer, asked: Asked, read: Callable[[], Known]) -> Month:
     """The month as it was frozen; where it was not and is over, as it is known now, which is frozen.
+
+    ``read``: :func:`known`, which a frozen month does not need.
 
     :raises CustomerError: a device has two owners at a time
     :raises DataError: a source cannot be read
@@ -44,7 +82,7 @@ def month_of(run: Context, customer: Customer, asked: Asked) -> Month:
     frozen = _read(run, key)
     if frozen:
         return frozen
-    found = collect(run, customer, asked)
+    found = collect(run, customer, asked, read())
     if not found.is_over or _freeze(run, key, found):
         return found
     frozen = _read(run, key)  # another run was faster: its numbers are the month's
@@ -53,17 +91,12 @@ def month_of(run: Context, customer: Customer, asked: Asked) -> Month:
     return frozen
 
 
-def collect(run: Context, customer: Customer, asked: Asked) -> Month:
+def collect(run: Context, customer: Customer, asked: Asked, of_all: Known) -> Month:
     """The month as it was known when the run started."""
-    span = asked.span
-    (start, end), now = span.moments, runs.parse(run.started_at)
+    (_, end), now = asked.span.moments, runs.parse(run.started_at)
     until = min(end, now)
-    ledger = Ledger(run.twin["ledger_table"], run.client("dynamodb"))
-    bounds = {"since": runs.timestamp(start), "until": runs.timestamp(end - timedelta(microseconds=1))}
-    earlier = ledger.happened("deployment", since="0", until=bounds["until"])
     store, s3, bucket = data.source(run, "plant"), run.client("s3"), run.twin["data_bucket"]
-    known = {item["device"] for item in earlier} | set(data.devices(s3, bucket))
-    owned = customers.owners(asked.everyone, sorted(known), span.start, span.end)[customer.name]
+    owned = of_all.owned[customer.name]
     days, silences = [], []
     left_out: dict[str, int] = {}
     for one in owned:
@@ -72,7 +105,7 @@ def collect(run: Context, customer: Customer, asked: Asked) -> Month:
         ours = decisions["release"].isin(asked.releases)
         for release, count in decisions.loc[~ours, "release"].value_counts().items():
             left_out[str(release)] = left_out.get(str(release), 0) + int(count)
-        of_device = [item for item in earlier if item["device"] == one.device]
+        of_device = [item for item in of_all.releases if item["device"] == one.device]
         silences += months.silences_of(
             one.device,
             decisions["recorded_at"],
@@ -84,16 +117,16 @@ def collect(run: Context, customer: Customer, asked: Asked) -> Month:
         days += months.days_of(mine, data.labels(store, mine["record_id"]))
     incidents = months.incidents_of(
         [one.device for one in owned],
-        ledger.happened("run", **bounds),
-        ledger.happened("rollout", **bounds),
-        ledger.happened("deployment", **bounds),
+        of_all.runs,
+        of_all.rollouts,
+        of_all.deployments,
     )
     return Month(
         customer=customer.name,
         customer_title=customer.title,
         feature=customer.feature,
         feature_title=customer.feature_title,
-        month=span.name,
+        month=asked.span.name,
         revision=asked.revision,
         as_of=runs.timestamp(now),
         is_over=now >= end,

@@ -6,6 +6,7 @@ the month's end freezes the numbers; every later run for the month (and revision
 
 from __future__ import annotations
 
+import functools
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +32,8 @@ def main() -> int:
         everyone = customers.load(customers.path(CLONE, run.twin["env"]), asked["feature"])
         who = customers.chosen(everyone, asked["customer"])
         about = Asked(span, asked["revision"], everyone, customers.releases_of(CLONE, who[0].model))
-        found = {one.name: collect.month_of(run, one, about) for one in who}
+        known = functools.cache(functools.partial(collect.known, run, about))
+        found = {one.name: collect.month_of(run, one, about, known) for one in who}
     except (ValueError, customers.CustomerError, DataError, LedgerError) as error:
         print(f"monthly_report: {error}", file=sys.stderr)
         return 2

@@ -9,7 +9,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from monthly_report import run
+from toolbox import pdf
 from twinops.aws.clients import client
+from twinops.aws.ledger import Ledger
 
 from tests.unit.workflows.conftest import World
 from tests.unit.workflows.months import at, decisions, labels_of
@@ -79,6 +82,24 @@ def test_every_customer_gets_a_report(october: World) -> None:
     assert set(files(made)) >= {"report.html", "summary.txt", "orbital/report.pdf", "meridian/report.pdf"}
     assert "device-002" not in files(made)["orbital/report.html"].decode(), "another customer's"
     assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["orbital", "meridian"]
+
+
+def test_what_is_known_of_all_is_read_once_for_all_customers_and_not_for_frozen_months(
+    october: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+    happened = Ledger.happened
+    monkeypatch.setattr(
+        Ledger, "happened", lambda self, kind, **times: asked.append(kind) or happened(self, kind, **times)
+    )
+    monkeypatch.setattr(pdf, "pdf", lambda made: b"")
+    told = {"run_id": "1" * 24, "git_sha": "a" * 40, "started_at": ON_TIME, "parameters": {**ASKED, "customer": ""}}
+    (tmp_path / "run.json").write_text(json.dumps({**told, "twin": october.twin}))
+    monkeypatch.setenv("TWINOPS_RUN", str(tmp_path / "run.json"))
+    monkeypatch.setenv("TWINOPS_OUTPUT", str(tmp_path))
+    for _ in range(2):
+        assert run.main() == 0
+    assert sorted(asked) == ["deployment", "deployment", "rollout", "run"]
 
 
 def test_a_month_that_goes_on_is_not_frozen(world: World) -> None:
