@@ -86,6 +86,23 @@ def test_a_release_that_is_still_in_a_slot_travels_no_more(world: World, v1: dic
 
 
 @pytest.mark.fault("bit flip at rest", "seen by digest; the file travels again")
+@pytest.mark.parametrize("is_sound", [True, False], ids=["sound", "damaged"])
+def test_what_an_interrupted_run_had_moved_to_the_slot_travels_no_more_if_it_is_sound(
+    world: World, v1: dict[str, Any], is_sound: bool
+) -> None:
+    world.install(v1)
+    v2 = world.publisher.publish("v2")
+    model = next(file for file in v2["files"].values() if file["name"] == "model.onnx")
+    content = (Path(v2["repository"]) / model["path"]).read_bytes()
+    place = world.root / "slots/b.new/model.onnx"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(content if is_sound else bytes([content[0] ^ 1]) + content[1:])
+    assert len(world.needs(v2)["lacking"]) == (1 if is_sound else 2)
+    world.install(v2)
+    assert runs(world) == "v2"
+    assert not place.exists()
+
+
 def test_a_bit_flip_at_rest_is_seen_and_the_file_travels_again(world: World, v1: dict[str, Any]) -> None:
     world.install(v1)
     world.install(world.publisher.publish("v2"))

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twinops import release
+from twinops import release, slots
 from twinops.edge import install
+from twinops.edge.state import Device
 
 from tests.edge.release_world import CLONE, SETTINGS, KilledError, Killer, Publisher, World
 
@@ -109,6 +110,8 @@ def test_killed_at_every_file_operation(scene: Scene, step: int, monkeypatch: py
         killer.at = None
         died_at = f"killed at operation {at} ({killer.names[-1]})"
         assert scene.world.linked() in scene.allowed, died_at
+        if Device(scene.world.root).read_state()["phase"] in (slots.STAGED, slots.SMOKE_TESTED):
+            assert scene.world.needs(scene.new)["lacking"] == [], f"{died_at}: what was delivered is sent anew"
         attempt(scene.again)
         state = scene.world.state()
         assert (scene.world.linked(), scene.world.loaded()) == (scene.expected,) * 2, died_at

@@ -34,6 +34,7 @@ PART = re.compile(r"[0-9a-f]{64}\.part")
 def lacking(device: Device, env: str, files: Mapping[str, int]) -> list[str]:
     """Of ``files`` (SHA-256 -> size in bytes), the digests whose bytes are nowhere on the device."""
     here = {digest for digest, _ in _held(device, set(files))}
+    here |= {digest for digest, _ in _left(device, {digest: files[digest] for digest in set(files) - here})}
     delivered = device.incoming / TARGETS
     for digest in set(files) - here:
         path = delivered / release.stored_path(release.file_target(env, digest), digest)
@@ -51,6 +52,13 @@ def _held(device: Device, digests: set[str]) -> Iterator[tuple[str, Path]]:
                 path = device.slot(slot) / file.path
                 if file.sha256 in digests and path.is_file() and file_sha256(path) == file.sha256:
                     yield file.sha256, path
+
+
+def _left(device: Device, files: Mapping[str, int]) -> Iterator[tuple[str, Path]]:
+    """Files of a slot that an interrupted run was building, whose bytes, read now, are among ``files``."""
+    for path in sorted(device.slots.glob("*.new/**/*")):
+        if path.is_file() and path.stat().st_size in files.values() and (digest := file_sha256(path)) in files:
+            yield digest, path
 
 
 def require_room(device: Device, needed_bytes: int) -> None:
@@ -155,8 +163,12 @@ def stage(device: Device, slot: str, manifest: release.Manifest, manifest_bytes:
     """Make ``slot`` hold exactly the release: built aside, synced, then renamed into place.
 
     Every file is compared with its *signed* digest after it is in place, wherever it came from. What was delivered is
-    moved, not copied: a large model is written once.
+    moved, not copied: a large model is written once. What an interrupted run had moved is put back first.
     """
+    for digest, path in _left(device, {file.sha256: file.size_bytes for file in manifest.files}):
+        delivered = trust.path(trust.file(digest))
+        delivered.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(delivered)
     folder = device.slots / f"{slot}.new"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
