@@ -40,6 +40,8 @@ _FOLDER = re.compile(r"[a-z][a-z0-9_]{0,40}")
 OF_ENVIRONMENT = "<env>"
 """In the event of a spec: stands for the environment that it is deployed to."""
 METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,60}")
+PLOTTED_MAX = 4
+"""As many as one graph can tell apart."""
 PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,40}")
 LOCK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}\.txt")
 _DURATION = re.compile(r"([1-9][0-9]{0,3})([hd])")
@@ -49,7 +51,7 @@ MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 REQUIRED = ("description", "owner", "entrypoint", "timeout_s")
 OPTIONAL = (
     *("schedule", "timezone", "event", "parameters", "idempotent", "concurrency", "environment", "report", "alarms"),
-    *("data_sources", "engine"),
+    *("dashboard", "data_sources", "engine"),
 )
 EVENT_FIELDS = ("source", "detail-type", "detail", "account", "region", "resources", "time", "id", "version")
 EVENT_FILTERS = (
@@ -129,6 +131,8 @@ class Workflow:
     environment: Environment = field(default_factory=Environment)
     report: Report = field(default_factory=Report)
     alarms: Alarms = field(default_factory=Alarms)
+    dashboard: tuple[str, ...] = ()
+    """Numbers of its ``metrics.json`` that the dashboard plots: ``Drift`` also stands for ``Drift.levels``."""
     data_sources: tuple[str, ...] = ()
     """Names of the environment's data sources that it reads."""
     engine: str = TWIN
@@ -174,6 +178,7 @@ def parse_workflow(
         environment=Environment(**data.get("environment", {})),
         report=Report(**data.get("report", {})),
         alarms=_alarms(data.get("alarms", {})),
+        dashboard=tuple(data.get("dashboard", ())),
         data_sources=tuple(data.get("data_sources", ())),
         engine=data.get("engine", TWIN),
     )
@@ -428,13 +433,23 @@ def _patience_mistakes(schedule: object, alarms: object) -> Iterator[str]:
             yield f"alarms.missing_after: expected more than the {pause_h:g} h of {schedule}, got {missing_after!r}"
 
 
+def _check_dashboard(value: object, _files: Collection[str]) -> Iterator[str]:
+    yield from _names_mistakes(value, METRIC, example="MacroF1")
+    if isinstance(value, list) and len(value) > PLOTTED_MAX:
+        yield f": expected at most {PLOTTED_MAX} names, got {len(value)}"
+
+
 def _check_data_sources(value: object, _files: Collection[str]) -> Iterator[str]:
+    yield from _names_mistakes(value, data_sources.NAME, example="plant")
+
+
+def _names_mistakes(value: object, form: re.Pattern[str], *, example: str) -> Iterator[str]:
     if not isinstance(value, list):
         yield f": expected a list of names, got {_kind(value)}"
         return
     for position, name in enumerate(value):
-        if not isinstance(name, str) or not data_sources.NAME.fullmatch(name):
-            yield f": expected names like plant ({data_sources.NAME.pattern}), got {name!r}"
+        if not isinstance(name, str) or not form.fullmatch(name):
+            yield f": expected names like {example} ({form.pattern}), got {name!r}"
         elif name in value[:position]:
             yield f": expected each name once, got {name} again"
 
@@ -526,6 +541,7 @@ _CHECKS = {
     "environment": _check_environment,
     "report": _check_report,
     "alarms": _check_alarms,
+    "dashboard": _check_dashboard,
     "data_sources": _check_data_sources,
     "engine": _check_engine,
 }

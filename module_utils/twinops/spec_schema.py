@@ -92,6 +92,17 @@ def _fields() -> Schema:
         ),
         "report": _report(),
         "alarms": _alarms(),
+        "dashboard": {
+            "description": "What the dashboard plots of it.",
+            "type": "array",
+            "uniqueItems": True,
+            "maxItems": spec.PLOTTED_MAX,
+            "items": _text(
+                spec.METRIC.pattern,
+                "A name in the metrics.json of its runs; Drift also stands for Drift.levels.",
+                examples=["MacroF1"],
+            ),
+        },
         "data_sources": {
             "description": "Which of the environment's data_access_sources it reads.",
             "type": "array",

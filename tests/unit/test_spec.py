@@ -38,10 +38,17 @@ def test_right(case: dict[str, Any]) -> None:
         "topic": workflow.report.topic,
         "attach": workflow.report.attach,
         "alarms": [workflow.alarms.failed, workflow.alarms.missing_after_h],
+        "dashboard": list(workflow.dashboard),
         "data_sources": list(workflow.data_sources),
         "lock": workflow.lock,
     }
-    expected = {"event": case["spec"].get("event"), "concurrency": "queue", "timezone": "UTC", **case["taken_for"]}
+    expected = {
+        "event": case["spec"].get("event"),
+        "concurrency": "queue",
+        "timezone": "UTC",
+        "dashboard": [],
+        **case["taken_for"],
+    }
     assert found == expected
     for field in ("description", "owner", "entrypoint", "schedule", "timeout_s"):
         assert getattr(workflow, field) == case["spec"][field]

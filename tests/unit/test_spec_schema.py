@@ -112,6 +112,7 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
         performance=[{"metric": "MacroF1", "below": 0.9}, {"below": 1}, {"metric": "F 1", "below": "x"}],
         late=[True],
     ),
+    "dashboard": st.lists(st.sampled_from(["MacroF1", "Drift", "F 1", "A", "B", "C", 1]), max_size=6),
     "data_sources": st.lists(st.sampled_from(["plant", "Plant", "archive", 1]), max_size=3),
     "entrypoint": st.sampled_from(["run.py", "notebook.ipynb", "main.sh"]),
     "timeout_s": st.sampled_from([0, 1, 43200, 43201, 1.5, True]),

@@ -20,6 +20,9 @@ SHOWN_WORKFLOWS = 20
 WIDTH = 24
 HALF = WIDTH // 2
 PERIOD_S = 300
+DAY_S = 86_400
+SHOWN_MEASURED = 100
+"""Graphs of what scripts found; a dashboard takes 500 widgets."""
 
 Widget = dict[str, Any]
 
@@ -43,6 +46,7 @@ def body(
             _machinery(scope, functions),
             _top(scope, "Failed runs", f"SUM({RUN_FAILED})"),
             _top(scope, "Longest runs (s)", f"MAX({RUN_DURATION})"),
+            *_measured(scope, workflows),
             *_alarms_of_workflows(scope, workflow_alarms),
             _table(scope, workflows),
         ]
@@ -94,6 +98,21 @@ def _top(scope: Scope, title: str, aggregate: str) -> Widget:
     order = f"GROUP BY {WORKFLOW} ORDER BY {function}() DESC LIMIT {SHOWN_WORKFLOWS}"
     query = f"SELECT {aggregate} FROM {source} {order}"  # noqa: S608 (Metrics Insights, and nobody's input)
     return _graph(scope, title, [[{"expression": query, "id": "top"}]])
+
+
+def _measured(scope: Scope, workflows: Sequence[Workflow]) -> list[Widget]:
+    """A graph for each workflow of what its scripts found, a value a day; of the first by name."""
+    asking = sorted((each for each in workflows if each.dashboard), key=lambda each: each.name)
+    return [_graph_of_numbers(scope, each) for each in asking[:SHOWN_MEASURED]]
+
+
+def _graph_of_numbers(scope: Scope, workflow: Workflow) -> Widget:
+    """CloudWatch's search finds ``Drift.levels`` by ``Drift``, and exactly what is in quotes."""
+    metrics = f'{{"{scope.names.metric_namespace}",{WORKFLOW}}} {WORKFLOW}="{workflow.name}"'
+    searches = [f"SEARCH('{metrics} MetricName={name}', 'Average')" for name in workflow.dashboard]
+    lines = [[{"expression": search, "id": f"found{number}"}] for number, search in enumerate(searches, start=1)]
+    graph = _graph(scope, f"{workflow.name}: {', '.join(workflow.dashboard)}", lines, "Average")
+    return {**graph, "properties": {**graph["properties"], "period": DAY_S}}
 
 
 def _table(scope: Scope, workflows: Sequence[Workflow]) -> Widget:

@@ -138,6 +138,25 @@ def test_the_dashboard_is_the_same_text_whatever_the_order_of_the_specs() -> Non
     assert json.loads(json.dumps(dashboard((WORKFLOW,)).body)) == dashboard((WORKFLOW,)).body
 
 
+def test_the_dashboard_plots_what_a_workflow_asks_for() -> None:
+    asking = dataclasses.replace(WORKFLOW, dashboard=("DriftDistance", "DriftingDevices"))
+    widgets = dashboard((asking, dataclasses.replace(WORKFLOW, name="another"))).body["widgets"]
+    (graph,) = [
+        each["properties"] for each in widgets if each["properties"].get("title", "").startswith("drift_report")
+    ]
+    assert graph["title"] == "drift_report: DriftDistance, DriftingDevices"
+    assert [line[0]["expression"] for line in graph["metrics"]] == [
+        f"SEARCH('{{\"twinops/staging\",Workflow}} Workflow=\"drift_report\" MetricName={name}', 'Average')"
+        for name in ("DriftDistance", "DriftingDevices")
+    ]
+
+
+def test_graphs_of_five_hundred_workflows_are_as_many_as_cloudwatch_takes() -> None:
+    widgets = dashboard(tuple(dataclasses.replace(each, dashboard=("MacroF1",)) for each in MANY)).body["widgets"]
+    assert len(widgets) <= 500
+    assert sum(each["properties"].get("title", "").endswith(": MacroF1") for each in widgets) == 100
+
+
 def test_the_watchdog_has_a_log_that_expires_too() -> None:
     groups = {each.name for each in made() if isinstance(each, LogGroup)}
     assert groups == {f"/aws/lambda/twinops-staging-{purpose}" for purpose in ("dispatch", "backup", "watchdog")}
