@@ -18,6 +18,8 @@ from readings import Readings
 from shadow import Shadow
 
 SLOW_CLIENT_S = 5
+LOADING_S = 300
+"""For a large model from a slow disk; how long a release may take to start is up to who installs it."""
 
 
 class Status:
@@ -35,11 +37,14 @@ class Status:
         self.shadow: Shadow | None = None
         self._started_at = clock.now()
         self._state, self._reason = "starting", "loading the model"
-        self._beat_s = time.monotonic()
+        self.beat(is_loading=True)
 
-    def beat(self) -> None:
-        """The loop is about to take its next step; health says `failed` if it does not come back in ``stall_s``."""
-        self._beat_s = time.monotonic()
+    def beat(self, *, is_loading: bool = False) -> None:
+        """The loop is about to take its next step; health says `failed` if it does not come back in ``stall_s``.
+
+        Loading the model may take :data:`LOADING_S`.
+        """
+        self._beat_s, self._is_loading = time.monotonic(), is_loading
 
     def ok(self) -> None:
         self._state, self._reason = "ok", ""
@@ -52,7 +57,7 @@ class Status:
     def as_dict(self) -> dict[str, Any]:
         state, reason = self._state, self._reason
         silent_s = time.monotonic() - self._beat_s
-        if silent_s > self.stall_s:
+        if silent_s > (LOADING_S if self._is_loading else self.stall_s):
             state, reason = "failed", f"no progress for {silent_s:.0f} s: the model or the disk hangs"
         return {
             "status": state,

@@ -104,7 +104,9 @@ class Loop(threading.Thread):
     def _step(self) -> float:
         """Decides what is due; returns the seconds until there can be more."""
         if self._parts is None:
+            self._status.beat(is_loading=True)
             self._parts = self._open_parts()
+            self._status.beat()
         parts, status = self._parts, self._status
         records = self._undecided or parts.sensor.read(parts.config.max_batch_records)
         if records:

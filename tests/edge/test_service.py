@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from errors import EdgeError
+from health import Status
+from loop import Loop, Parts
 
 from tests.edge.conftest import Device, wait_until
 from tests.edge.models import answering, hanging_on_real_records
@@ -109,6 +112,26 @@ def spooled(device: Device) -> list[dict[str, Any]]:
     rows = database.execute("SELECT lines FROM chunk ORDER BY first_seq").fetchall()
     database.close()
     return [json.loads(line) for (lines,) in rows for line in lines.splitlines()]
+
+
+def test_a_model_that_takes_long_to_load_is_no_hanging_one_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    status, loading, stop = Status("v2", "digest", "sha256"), threading.Event(), threading.Event()
+    status.stall_s = 0.05
+
+    def open_parts() -> Parts:
+        loading.wait(10)
+        stop.set()
+        raise EdgeError("no model")
+
+    thread = Loop(open_parts, status, stop)
+    thread.start()
+    time.sleep(0.2)
+    assert status.as_dict()["status"] == "starting"
+    monkeypatch.setattr("health.LOADING_S", 0.1)
+    assert status.as_dict()["reason"].startswith("no progress for 0 s")
+    loading.set()
+    thread.join(10)
+    assert status.errors == 1
 
 
 @pytest.mark.fault("model that hangs while it serves", "health says failed within stall_s")
