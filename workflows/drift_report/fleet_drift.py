@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 import pandas as pd
 import pyarrow as pa
 from toolbox import drift, joins, statistics
 from toolbox.columns import Feature
 from toolbox.drift import Drift, Policy, Verdict
+from toolbox.groups import group_of
 from toolbox.statistics import NumberDistance
 
 FLEET = "*"
 """Stands for the fleet where rows name devices."""
 LEAST_RECORDS = 100
 """A device with fewer is shown, not judged."""
-OTHERS = "others"
 
 _OF_FLEET = """
 select * from seen qualify row_number() over (partition by record_id order by md5(device || ' ' || record_id)) = 1
@@ -145,11 +144,6 @@ def _gaps(counted: Mapping[str, tuple[int, int]], n_reference: int, limits: Poli
 def distance(feature: Feature) -> float:
     """Kolmogorov-Smirnov's D; 0 without any value."""
     return feature.distance.ks_d if isinstance(feature.distance, NumberDistance) else 0.0
-
-
-def group_of(feature: str, groups: Mapping[str, Sequence[str]]) -> str:
-    """The group that a feature belongs to."""
-    return next((name for name, some in groups.items() if any(fnmatchcase(feature, one) for one in some)), OTHERS)
 
 
 def summary(result: FleetDrift, groups: Mapping[str, Sequence[str]], *, data_version: str) -> pd.DataFrame:

@@ -18,10 +18,9 @@ import fleet_drift
 import fleet_drift_page
 import pandas as pd
 import pyarrow as pa
-import yaml
 from fleet_drift import FleetDrift
 from fleet_drift_page import Window
-from toolbox import context, data, datasets, drift, fleet, policy, readings, report, training_data
+from toolbox import context, data, datasets, drift, fleet, groups, policy, readings, report, training_data
 from toolbox.context import Context
 from toolbox.registry import Registry, Version
 from twinops.errors import TwinopsError
@@ -58,8 +57,8 @@ def report_drift(run: Context) -> int:
     print(
         f"{result.n_decisions} decisions of {len(result.devices)} devices, {result.n_known} readings of their records"
     )
-    groups = yaml.safe_load(GROUPS_FILE.read_text("utf-8"))
-    rows = fleet_drift.summary(result, groups, data_version=champion.data_version)
+    named = groups.load(GROUPS_FILE)
+    rows = fleet_drift.summary(result, named, data_version=champion.data_version)
     version = register(run, seen)
     window = Window(since, until, champion, reference.num_rows, version.sha256, seen)
     day = until.date().isoformat()

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from fnmatch import fnmatchcase
 
 import pandas as pd
 from toolbox import compare, metrics, report
 from toolbox.context import Context
+from toolbox.groups import group_of
 from toolbox.metrics import Quality, Scores
 from toolbox.report import COLOURS, SOFT, Fact, Figure, Section, State, Table
 
 VERSION = ["release", "model_sha256"]
-OTHERS = "others"
 """The group of devices that no group names."""
 BLOCKED = "blocked"
 """A rollout that its gate stopped and took back."""
@@ -119,11 +118,6 @@ def _version(
         devices=_by(rows, rows["device"]),
         groups=_by(rows, named) if groups else (),
     )
-
-
-def group_of(device: str, groups: Mapping[str, Sequence[str]]) -> str:
-    """The first group that names a device."""
-    return next((name for name, some in groups.items() if any(fnmatchcase(device, one) for one in some)), OTHERS)
 
 
 def _by(rows: pd.DataFrame, names: pd.Series[str]) -> tuple[DeviceQuality, ...]:

@@ -14,9 +14,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import evaluation
-import yaml
 from evaluation import Result
-from toolbox import context, data, report
+from toolbox import context, data, groups, report
 from toolbox.context import Context
 from toolbox.registry import CHAMPION, PREVIOUS, Registry, after
 from twinops.aws import verdicts
@@ -38,8 +37,8 @@ def main() -> int:
         decisions = data.decisions(s3, run.twin["data_bucket"], since=since)
         labels = data.labels(store, decisions["record_id"])
         print(f"{len(decisions)} decisions of {decisions['device'].nunique()} devices, {len(labels)} labels")
-        groups = yaml.safe_load(GROUPS_FILE.read_text("utf-8")) or {}
-        result = evaluation.evaluate(decisions, labels, champions=champions(run, until), groups=groups)
+        named = groups.load(GROUPS_FILE)
+        result = evaluation.evaluate(decisions, labels, champions=champions(run, until), groups=named)
         rollout = rollout_state(run, result)
         keep_verdict(run, result, until)
     except TwinopsError as error:

@@ -201,11 +201,6 @@ def test_there_is_a_number_for_each_group_of_features() -> None:
     assert numbers["DriftDistance.levels"] > 0.2 > numbers["DriftDistance.differences"]
 
 
-def test_a_feature_belongs_to_the_first_group_that_names_it() -> None:
-    groups = {"a": ["f1*"], "b": ["f1", "f2"]}
-    assert [fleet_drift.group_of(name, groups) for name in ("f1", "f12", "f2", "f3")] == ["a", "a", "b", "others"]
-
-
 # -- what people are told ------------------------------------------------------------------------------------------
 
 RUN = Context("0" * 24, "a" * 40, "", {"lookback_h": 24, "model": "m"}, {"env": "sandbox"}, Path())
