@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from drift_report.fleet_drift import FLEET, DeviceDrift, FleetDrift, distance, table_of
 from toolbox import drift_page, drift_text, report
-from toolbox.columns import Feature
 from toolbox.context import Context
 from toolbox.registry import Version
 from toolbox.report import COLOURS, SOFT, Fact, Figure, Report, Section, State, Table
 
-if TYPE_CHECKING:
-    from drift_report.fleet_drift import DeviceDrift, FleetDrift
-
-FLEET = "*"
 MOST_DEVICES, MOST_FEATURES = 40, 40
 """Of the map: those that changed most."""
 MOST_DRAWN = 2
@@ -172,8 +168,7 @@ def _sections(result: FleetDrift, reference: pa.Table, trend: pd.DataFrame, wind
     for one in [*result.having("drift"), *result.having("warn")][:MOST_DRAWN]:
         if one.found and (shown := [f for f in one.found.features if f.finding][: drift_page.MOST_SHOWN]):
             rows = window.seen[(window.seen["device"] == one.device) & window.seen["is_known"]]
-            current = pa.Table.from_pandas(rows[reference.column_names].astype("float64"), preserve_index=False)
-            drawn = drift_page.distributions(shown, reference, current)
+            drawn = drift_page.distributions(shown, reference, table_of(rows, reference.column_names))
             yield Section(f"What {one.device} reads", figures=drawn.figures)
     if trend["day"].nunique() > 1:
         yield Section("By day", figures=[_trend(trend)])
@@ -183,13 +178,9 @@ def _sections(result: FleetDrift, reference: pa.Table, trend: pd.DataFrame, wind
         yield Section("Every feature of the fleet", tables=[drift_page.every_column(result.fleet)])
 
 
-def _distance(feature: Feature) -> float:
-    return float(getattr(feature.distance, "ks_d", 0.0))
-
-
 def _map(judged: Sequence[DeviceDrift]) -> Figure:
     """A square for each device and feature; findings are marked, not told by colour alone."""
-    distances = {one.device: {f.name: _distance(f) for f in one.found.features} for one in judged if one.found}
+    distances = {one.device: {f.name: distance(f) for f in one.found.features} for one in judged if one.found}
     names = list(next(iter(distances.values())))
     strongest = sorted(names, key=lambda name: -max(one[name] for one in distances.values()))[:MOST_FEATURES]
     columns = [name for name in names if name in strongest]
@@ -223,7 +214,7 @@ def _mark(axis: Any, judged: Sequence[DeviceDrift], rows: Sequence[str], columns
         for feature in one.found.features if one.found and one.device in rows else ():
             if feature.finding and feature.name in columns:
                 at = (columns.index(feature.name), rows.index(one.device))
-                colour = "white" if _distance(feature) > 0.5 else _RED
+                colour = "white" if distance(feature) > 0.5 else _RED
                 axis.annotate(_MARKS[feature.finding], at, ha="center", va="center", color=colour)
 
 
@@ -261,14 +252,14 @@ def _device_table(result: FleetDrift) -> Table:
     rows = []
     for one in result.devices:
         features = one.found.features if one.found else ()
-        largest = max(features, key=_distance, default=None)
+        largest = max(features, key=distance, default=None)
         rows.append(
             (
                 one.device,
                 _SAID[one.verdict] if one.found else "too few records",
                 ", ".join(one.suspects[:4]) + (" …" if len(one.suspects) > 4 else "") or "–",
                 "; ".join(filter(None, (feature.unit for feature in features))) or "–",
-                f"{largest.name} {_distance(largest):.3f}" if largest else "–",
+                f"{largest.name} {distance(largest):.3f}" if largest else "–",
                 f"{max(one.gaps.values()):.1%}" if one.gaps else "–",
                 f"{one.n_records:,}",
                 one.release,

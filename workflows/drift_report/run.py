@@ -14,12 +14,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import fleet_drift
-import fleet_drift_page
 import pandas as pd
 import pyarrow as pa
-from fleet_drift import FleetDrift
-from fleet_drift_page import Window
+from drift_report import fleet_drift, fleet_drift_page
+from drift_report.fleet_drift import FleetDrift
+from drift_report.fleet_drift_page import Window
 from toolbox import context, data, datasets, drift, fleet, groups, policy, readings, report, training_data
 from toolbox.context import Context
 from toolbox.registry import Registry, Version

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import json
 import os
-import runpy
 import subprocess
 import sys
 import uuid
@@ -16,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from drift_report import run as script
 from drift_report.fleet_drift import SUMMARY_COLUMNS
 from toolbox.context import Context
 from toolbox.registry import Registry, Version
@@ -192,20 +192,13 @@ def test_training_data_that_is_another_than_the_registered_one_is_refused(bucket
 # ---- what devices say of themselves
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The names of run.py, which imports what lies beside it."""
-    monkeypatch.syspath_prepend(str(WORKFLOW))
-    return runpy.run_path(str(WORKFLOW / "run.py"))
-
-
-def test_two_models_keep_rows_of_their_own(bucket: str, script: dict[str, Any]) -> None:
+def test_two_models_keep_rows_of_their_own(bucket: str) -> None:
     twin, kept = {"data_bucket": bucket}, {}
     for model, device in [("a", "device-001"), ("b", "device-002"), ("a", "device-003")]:
         asked = {"summary_source": "", "model": model, "trend_days": 30}
         rows = pd.DataFrame([["0"] * len(SUMMARY_COLUMNS)], columns=list(SUMMARY_COLUMNS)).assign(device=device)
         context = Context("0" * 24, "a" * 40, text(NOW), asked, twin, Path())
-        kept[model] = script["keep_summary"](context, rows, day="2026-11-23")["device"].tolist()
+        kept[model] = script.keep_summary(context, rows, day="2026-11-23")["device"].tolist()
     assert kept == {"a": ["device-003"], "b": ["device-002"]}
     assert len(objects(bucket, "summaries/")) == 2
 
@@ -229,9 +222,9 @@ def counted(missing: str, count: str = "900") -> bytes:
     ],
     ids=["counts", "negative", "more missing than all", "huge", "infinite", "null", "nested too deeply"],
 )
-def test_no_device_ends_the_report_of_all(bucket: str, script: dict[str, Any], facts: bytes, expected: Any) -> None:
+def test_no_device_ends_the_report_of_all(bucket: str, facts: bytes, expected: Any) -> None:
     put(bucket, "facts/device-001/latest.json", facts)
     reports(bucket, "device-002", missing=7)
-    found = script["reported_gaps"](client("s3"), bucket, ["f1", "f2"], since=NOW - timedelta(hours=1))
+    found = script.reported_gaps(client("s3"), bucket, ["f1", "f2"], since=NOW - timedelta(hours=1))
     assert found.pop("device-002") == {"f1": (0, 1000), "f2": (0, 1000)}
     assert found == ({"device-001": expected} if expected else {})
