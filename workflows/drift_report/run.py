@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def main() -> int:
 
 def report_drift(run: Context) -> int:
     """The whole run. Raises TwinopsError where data cannot be read or written."""
-    until = datetime.fromisoformat(run.started_at.replace("Z", "+00:00")).astimezone(timezone.utc)
+    until = run.started
     since = until - timedelta(hours=run.parameters["lookback_h"])
     champion = Registry(run.client("s3"), run.twin["models_bucket"], run.parameters["model"]).champion(until)
     if champion is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import evaluation
@@ -28,7 +28,7 @@ GROUPS_FILE = Path(__file__).with_name("device_groups.yml")
 def main() -> int:
     """Exit code 0: evaluated, whatever the verdict; 2: the data could not be read."""
     run = context.load()
-    until = datetime.fromisoformat(run.started_at.replace("Z", "+00:00")).astimezone(timezone.utc)
+    until = run.started
     since = until - timedelta(hours=run.parameters["lookback_h"])
     print(f"decisions from {since:%Y-%m-%d %H:%M} UTC on, from s3://{run.twin['data_bucket']}/decisions/")
     s3 = run.client("s3")

@@ -93,7 +93,7 @@ def month_of(run: Context, customer: Customer, asked: Asked, read: Callable[[], 
 
 def collect(run: Context, customer: Customer, asked: Asked, of_all: Known) -> Month:
     """The month as it was known when the run started."""
-    (_, end), now = asked.span.moments, runs.parse(run.started_at)
+    (_, end), now = asked.span.moments, run.started
     until = min(end, now)
     store, s3, bucket = data.source(run, "plant"), run.client("s3"), run.twin["data_bucket"]
     owned = of_all.owned[customer.name]

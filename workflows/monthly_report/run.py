@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from datetime import datetime
 from pathlib import Path
 
 from monthly_report import collect, customers, page
@@ -26,7 +25,7 @@ def main() -> int:
     """Exit code 0: reported; 2: a parameter, the table of customers or a source cannot be used."""
     run = context.load()
     asked = run.parameters
-    today = datetime.fromisoformat(run.started_at.replace("Z", "+00:00")).date()
+    today = run.started.date()
     try:
         span = Span.of(asked["month"], today)
         everyone = customers.load(customers.path(CLONE, run.twin["env"]), asked["feature"])

@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 from dataclasses import asdict, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -142,8 +142,7 @@ def name_of(chosen: Trained, version: str, state: State, tree: Path) -> tuple[st
 
 def judge(run: Context, champion: Version, chosen: Trained, scratch: Path) -> judgement.Judgement:
     """The chosen candidate against the champion's own file, on labelled records that devices decided lately."""
-    until = datetime.fromisoformat(run.started_at.replace("Z", "+00:00"))
-    since = until - timedelta(hours=run.parameters["lookback_h"])
+    since = run.started - timedelta(hours=run.parameters["lookback_h"])
     decisions = data.decisions(run.client("s3"), run.twin["data_bucket"], since=since)
     store = data.source(run, "plant")
     features = chosen.training["features"]

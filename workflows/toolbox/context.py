@@ -6,9 +6,11 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from twinops import runs
 from twinops.aws import session
 from twinops.errors import TwinopsError
 
@@ -29,6 +31,11 @@ class Context:
     """The content of ``twin.json``: env, buckets, data store."""
     output: Path
     """Folder of what is kept: report.html, summary.txt, metrics.json and anything else."""
+
+    @property
+    def started(self) -> datetime:
+        """When the run started, in UTC."""
+        return runs.parse(self.started_at)
 
     def client(self, service: str) -> Any:
         """A boto3 client with the twin's own credentials."""
