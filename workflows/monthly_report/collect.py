@@ -20,6 +20,7 @@ from toolbox.context import Context
 from toolbox.data import DataError
 from twinops import runs
 from twinops.aws.ledger import Ledger
+from twinops.aws.objects import put_once
 
 
 @dataclass(frozen=True)
@@ -156,12 +157,6 @@ def _freeze(run: Context, key: str, found: Month) -> bool:
     """False where another run has frozen the month meanwhile."""
     bucket = run.twin["reports_bucket"]
     try:
-        run.client("s3").put_object(
-            Bucket=bucket, Key=key, Body=found.to_bytes(), ContentType="application/json", IfNoneMatch="*"
-        )
+        return put_once(run.client("s3"), bucket, key, found.to_bytes())
     except (BotoCoreError, ClientError) as error:
-        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
-        if code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
-            return False
         raise DataError(f"s3://{bucket}/{key}: expected to freeze the month: {error}") from error
-    return True

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 from botocore.exceptions import BotoCoreError, ClientError
 from pyarrow import compute, csv
+from twinops.aws.objects import put_once
 from twinops.errors import TwinopsError
 
 
@@ -70,11 +71,6 @@ def register(s3: Any, bucket: str, found: Version) -> bool:
     key = f"datasets/{found.name}/{found.sha256}.json"
     body = json.dumps(asdict(found), indent=1, sort_keys=True).encode() + b"\n"
     try:
-        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json", IfNoneMatch="*")
-    except ClientError as error:
-        if error.response["Error"]["Code"] in ("PreconditionFailed", "412"):
-            return False
+        return put_once(s3, bucket, key, body)
+    except (BotoCoreError, ClientError) as error:
         raise DatasetError(f"s3://{bucket}/{key}: expected to write the version: {error}") from error
-    except BotoCoreError as error:
-        raise DatasetError(f"s3://{bucket}/{key}: expected to write the version: {error}") from error
-    return True

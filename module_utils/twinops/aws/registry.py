@@ -17,6 +17,7 @@ from typing import Any, Literal
 from botocore.exceptions import BotoCoreError, ClientError
 
 from ..errors import TwinopsError
+from .objects import put_once
 
 PREFIX = "registry/"
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
@@ -212,16 +213,9 @@ class Registry:
         body = json.dumps(asdict(event), indent=1).encode() + b"\n"
         key = f"{self._folder}{event.number:08d}.json"
         try:
-            self._s3.put_object(
-                Bucket=self._bucket, Key=key, Body=body, ContentType="application/json", IfNoneMatch="*"
-            )
-        except ClientError as error:
-            if error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409"):
-                return False
+            return put_once(self._s3, self._bucket, key, body)
+        except (BotoCoreError, ClientError) as error:
             raise RegistryError(f"{self._where}: s3://{self._bucket}/{key}: cannot be written: {error}") from error
-        except BotoCoreError as error:
-            raise RegistryError(f"{self._where}: s3://{self._bucket}/{key}: cannot be written: {error}") from error
-        return True
 
 
 def _timestamp(moment: datetime) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 import pyarrow as pa
 import pytest
+from botocore.stub import Stubber
 from toolbox.datasets import DatasetError, register, version
 from twinops.aws.clients import client
 
@@ -49,6 +50,14 @@ def test_a_version_is_registered_once(endpoint: str) -> None:
     assert not register(s3, bucket, found)
     stored = s3.get_object(Bucket=bucket, Key=f"datasets/field/{found.sha256}.json")["Body"].read()
     assert json.loads(stored)["rows"] == 3
+
+
+def test_a_version_that_another_run_writes_right_now_is_there(endpoint: str) -> None:
+    """What S3 answers then no emulator answers."""
+    s3 = client("s3")
+    with Stubber(s3) as answers:
+        answers.add_client_error("put_object", "ConditionalRequestConflict", http_status_code=409)
+        assert not register(s3, "data", version("field", TABLE))
 
 
 def test_mistakes_are_named(endpoint: str) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from botocore.config import Config
-from botocore.exceptions import ClientError
 from twinops.aws.clients import CONFIG, session
+from twinops.aws.objects import put_once
 from twinops.errors import TwinopsError
 from twinops.metrics import of_run
 
@@ -38,11 +38,7 @@ def store(folder: Path, client: Any, *, bucket: str, prefix: str) -> list[str]:
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         if kind.startswith("text/"):
             kind += "; charset=utf-8"
-        try:
-            client.put_object(Bucket=bucket, Key=key, Body=file.read_bytes(), ContentType=kind, IfNoneMatch="*")
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in ("PreconditionFailed", "412"):
-                raise
+        put_once(client, bucket, key, file.read_bytes(), kind)
         keys.append(key)
     return keys
 
