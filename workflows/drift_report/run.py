@@ -159,9 +159,7 @@ def as_json(result: FleetDrift, champion: Version, version: datasets.Version) ->
 
 
 def _write(run: Context, page: report.Report, metrics: Mapping[str, float], result: Mapping[str, Any]) -> None:
-    (run.output / "report.html").write_text(report.html(page), "utf-8")
-    (run.output / "summary.txt").write_text(report.text(page), "utf-8")
-    (run.output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
+    report.write(run.output, page, metrics)
     (run.output / "drift.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", "utf-8")
 
 

@@ -46,10 +46,8 @@ def main() -> int:
         return 2
 
     page = evaluation.page(result, decisions, since=since, until=until, run=run, rollout=rollout)
-    (run.output / "report.html").write_text(report.html(page), "utf-8")
-    (run.output / "summary.txt").write_text(report.text(page), "utf-8")
+    report.write(run.output, page, evaluation.numbers(result))
     (run.output / "evaluation.json").write_text(json.dumps(asdict(result), indent=2) + "\n", "utf-8")
-    (run.output / "metrics.json").write_text(json.dumps(evaluation.numbers(result), indent=2) + "\n", "utf-8")
     print(page.headline)
     return 0
 

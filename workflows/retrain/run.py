@@ -43,16 +43,10 @@ def main() -> int:
         return 2
     why = f"model {run.parameters['model']}, decisions of the last {run.parameters['lookback_h']} h"
     made = judgement.page(outcome, env=run.twin["env"], why=why, run=f"Run {run.run_id}, commit {run.git_sha[:12]}.")
-    (run.output / "report.html").write_text(report.html(made), "utf-8")
-    (run.output / "summary.txt").write_text(summary(outcome, report.text(made)), "utf-8")
-    (run.output / "metrics.json").write_text(json.dumps(judgement.numbers(outcome), indent=2) + "\n", "utf-8")
+    patch = f"\nproposal.patch:\n\n{outcome.patch}" if outcome.patch else ""  # nothing else carries it
+    report.write(run.output, made, judgement.numbers(outcome), mail_ends=patch)
     print(made.headline)
     return 0
-
-
-def summary(outcome: Outcome, first_screen: str) -> str:
-    """The mail: the first screen, and the patch where nothing else carries it."""
-    return f"{first_screen}\nproposal.patch:\n\n{outcome.patch}" if outcome.patch else first_screen
 
 
 def retrain(run: Context, scratch: Path) -> Outcome:

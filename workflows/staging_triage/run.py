@@ -42,10 +42,8 @@ def main() -> int:
         print(f"staging_triage: {error}", file=sys.stderr)
         return 2
     said = {one.device: triage.as_items(one.findings) for one in found}
-    (run.output / "report.html").write_text(report.html(page), "utf-8")
-    (run.output / "summary.txt").write_text(report.text(page), "utf-8")
+    report.write(run.output, page, triage.numbers(found))
     (run.output / "findings.json").write_text(json.dumps(said, indent=2) + "\n", "utf-8")
-    (run.output / "metrics.json").write_text(json.dumps(triage.numbers(found), indent=2) + "\n", "utf-8")
     print(page.headline)
     return 0
 

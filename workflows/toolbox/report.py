@@ -6,8 +6,9 @@ A report is data (:class:`Report`); the page is ``templates/report.html.j2``. Sa
 from __future__ import annotations
 
 import io
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -106,6 +107,13 @@ def text(report: Report) -> str:
         width = max(len(fact.name) for fact in report.facts)
         lines += ["", *(f"{fact.name:<{width}}  {fact.value}  {fact.note}".rstrip() for fact in report.facts)]
     return "\n".join(lines) + "\n"
+
+
+def write(folder: Path, page: Report, metrics: Mapping[str, float], *, mail_ends: str = "") -> None:
+    """What a run leaves: report.html, summary.txt (the mail, which ends with ``mail_ends``) and metrics.json."""
+    (folder / "report.html").write_text(html(page), "utf-8")
+    (folder / "summary.txt").write_text(text(page) + mail_ends, "utf-8")
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
 
 
 def plot(*, height: float, rows: int = 1, columns: int = 1) -> tuple[Plot, list[Any]]:
