@@ -480,8 +480,12 @@ def _get(holder: Any, key: str) -> Any:
 def _number(holder: Any, *keys: str) -> float | None:
     for key in keys:
         holder = _get(holder, key)
-    is_number = isinstance(holder, (int, float)) and not isinstance(holder, bool) and math.isfinite(holder)
-    return float(holder) if is_number else None
+    if not isinstance(holder, (int, float)) or isinstance(holder, bool):
+        return None
+    try:
+        return float(holder) if math.isfinite(holder) else None
+    except OverflowError:  # an integer beyond all floats
+        return None
 
 
 def _text(holder: Any, *keys: str) -> str:
