@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +29,8 @@ MESSAGE = re.compile(r"^\[ERROR\]: (?:Task failed: )?(?:Module failed: |Action f
 
 def plan(env: str) -> int:
     """Find out what a deployment would change, keep it, and say so. Raises PipelineError where it cannot be known."""
-    with _without_secrets(BUILD / "plans"):
-        _plan(env)
+    _, page = _plan(env)
+    print(f"\n{page}")
     return 0
 
 
@@ -38,34 +39,34 @@ def drift(env: str) -> int:
 
     No failure, whatever it finds: make would make one exit code of that and of a job that could not find out.
     """
+    found, page = _plan(env)
+    print(f"\n{page}")
+    if found["unreachable"]:
+        print(f"{env}: not known of {len(found['unreachable'])} devices, which do not answer")
+    if not plans.differs(found):
+        print(f"{env}: as git says")
+        return 0
     with _without_secrets(BUILD / "plans"):
-        found, page = _plan(env)
-        if found["unreachable"]:
-            print(f"{env}: not known of {len(found['unreachable'])} devices, which do not answer")
-        if plans.differs(found):
-            mail.send(env, f"twinops {env}: something differs from git", page, log=BUILD / f"plans/{env}.log")
-            print(f"{env}: differs from git; `repair-{env}` would make it as above")
-        else:
-            print(f"{env}: as git says")
+        mail.send(env, f"twinops {env}: something differs from git", page, log=BUILD / f"plans/{env}.log")
+    print(f"{env}: differs from git; `repair-{env}` would make it as above")
     return 0
 
 
 def _plan(env: str) -> tuple[plans.Plan, str]:
-    """The plan, kept as JSON and as a page, and that page."""
+    """The plan, kept as JSON and as a page, and that page; both were looked through for secrets."""
     log = BUILD / f"plans/{env}.log"
     for path in (_plan_file(env, "json"), _plan_file(env, "md"), log):
         path.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix="twinops-plan-") as folder:
+    with _without_secrets(BUILD / "plans"), tempfile.TemporaryDirectory(prefix="twinops-plan-") as folder:
         record = Path(folder) / "record.json"  # as Ansible has it, with secrets
         recording = {"TWINOPS_PLAN_FILE": str(record), "ANSIBLE_CALLBACKS_ENABLED": "plan_file"}
         code = playbook.run("site.yml", env, "--check", "--diff", role=access.PLAN, log=log, variables=recording)
         if not record.exists():
             raise PipelineError(f"ansible-playbook ended with {code} before there was a plan; the reason is above")
         made = plans.of_record(json.loads(record.read_text()), environment=env, commit=_commit(), at=_now())
-    page = comment.page(made)
-    _write(_plan_file(env, "json"), json.dumps(made, indent=1) + "\n")
-    _write(_plan_file(env, "md"), page)
-    print(f"\n{page}")
+        page = comment.page(made)
+        _write(_plan_file(env, "json"), json.dumps(made, indent=1) + "\n")
+        _write(_plan_file(env, "md"), page)
     return made, page
 
 
@@ -169,9 +170,9 @@ def reason(output: str) -> str:
 
 @contextmanager
 def _without_secrets(folder: Path) -> Iterator[None]:
-    """However a job ends: remove what it has written that holds a secret, before it becomes an artifact.
+    """However a job ends: what it has written is looked through for secrets before it becomes an artifact.
 
-    Raises PipelineError that names it, after the reason for which the job has failed.
+    Raises PipelineError that names them, after the reason for which the job has failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     failures: list[str] = []
@@ -179,13 +180,23 @@ def _without_secrets(folder: Path) -> Iterator[None]:
         yield
     except PipelineError as error:
         failures.append(str(error))
-    found = secrets.in_files(folder)
+    finally:
+        failures += _withhold(folder)
+    if failures:
+        raise PipelineError("\n".join(failures))
+
+
+def _withhold(folder: Path) -> list[str]:
+    """Remove the files that hold a secret, all where that cannot be known; returns what to tell a person."""
+    try:
+        found = secrets.in_files(folder)
+    except PipelineError as error:
+        shutil.rmtree(folder)
+        return [str(error), f"{folder}: removed, as nobody knows whether there is a secret in it"]
     for path in {Path(finding.path) for finding in found}:
         (path if path.is_absolute() else CLONE / path).unlink(missing_ok=True)
-    if found:
-        failures.append("expected no secret in what the job leaves behind; removed these files:")
-    if failures:
-        raise PipelineError("\n".join([*failures, *map(str, found)]))
+    removed = ["expected no secret in what the job leaves behind; removed these files:"] if found else []
+    return [*removed, *map(str, found)]
 
 
 def _begin(env: str) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def clock_offset_s(answer: Mapping[str, Any]) -> float | None:
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     try:
         return round(time.time() - parsedate_to_datetime(date).timestamp() - 0.5, 1)
-    except (TypeError, ValueError):  # what was stored must be confirmed, whatever a proxy makes of the header
+    except (TypeError, ValueError, OverflowError):
+        # What was stored must be confirmed, whatever a proxy makes of the header.
         return None
 
 

@@ -35,6 +35,8 @@ _SECRETS = (
 )
 """Private keys, keys of AWS, tokens of GitLab, JSON Web Tokens, passwords in URLs."""
 
+_OF_KEY = re.compile(r"[\s+>|\"'-]*(?:[A-Za-z0-9+/=\\]*|(?:Proc-Type|DEK-Info): .*|-----END [A-Z ]*KEY-----)[\s\"',]*")
+"""A line of a private key after its first, as it is or in a diff; so are a blank one and one of a single word."""
 _KEY_BEGINS, _KEY_ENDS = "PRIVATE KEY-----", "-----END"
 KEY_LINES_MAX = 200
 """More than any private key has: where one has no end, what comes is not kept back for ever."""
@@ -117,13 +119,16 @@ def lines_without_secrets(lines: Iterable[str]) -> Iterator[str]:
     """Lines for people as they come, as above. Those of a private key are kept back until it has ended."""
     key: list[str] = []
     for line in lines:
-        if key or (_KEY_BEGINS in line and _KEY_ENDS not in line):
-            key.append(line)
-            if _KEY_ENDS in line or len(key) == KEY_LINES_MAX:
-                yield text_without_secrets("".join(key))
-                key = []
-        else:
+        if key and not _OF_KEY.fullmatch(line):  # it was cut off
+            yield text_without_secrets("".join(key))
+            key = []
+        if not key and (_KEY_BEGINS not in line or _KEY_ENDS in line):
             yield text_without_secrets(line)
+            continue
+        key.append(line)
+        if _KEY_ENDS in line or len(key) == KEY_LINES_MAX:
+            yield text_without_secrets("".join(key))
+            key = []
     if key:
         yield text_without_secrets("".join(key))
 

@@ -20,9 +20,9 @@ def work_as_a_module(action: Any) -> None:
     the playbook again.
     """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    variables: dict[str, str] = {}
+    variables: dict[str, object] = {}
     action._compute_environment_string(variables)
-    os.environ.update(variables)
+    os.environ.update({name: str(value) for name, value in variables.items()})  # 5 is a number, as a person writes it
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from twinops import diagnosis
 from twinops.diagnosis import Heard
 from twinops.edge import agent, device_status, report
@@ -170,6 +171,20 @@ def test_a_device_without_settings_says_what_to_do(device: Device) -> None:
             assert done.stderr.startswith(f"failed: {device.root}/report.json: ")
             assert said in done.stderr
             assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(403, report.FAILED), (503, report.OFFLINE)])
+def test_a_refusal_is_a_failure_and_trouble_of_aws_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, outcome: str
+) -> None:
+    def upload(*_: object) -> None:
+        raise ClientError({"Error": {"Code": "x"}, "ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject")
+
+    monkeypatch.setattr(report, "read_settings", lambda _: {"bucket": BUCKET, "aws_environment": {}})
+    monkeypatch.setattr(report, "facts", lambda *_: {})
+    monkeypatch.setattr(report.alarms, "examine", lambda *_: ([], {}, {}))
+    monkeypatch.setattr(report, "upload", upload)
+    assert report.report(tmp_path)[0] == outcome
 
 
 def test_facts_are_printed_as_they_would_be_reported(device: Device) -> None:

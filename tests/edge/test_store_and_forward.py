@@ -118,7 +118,9 @@ def test_the_key_follows_from_the_decisions_alone() -> None:
     assert key == "decisions/device=device-007/2026-03-01/11-12.jsonl.gz"
 
 
-@pytest.mark.parametrize("date", ["yesterday", "Mon, 99 Nov 2026 08:00:00 GMT", "", None])
+@pytest.mark.parametrize(
+    "date", ["yesterday", "Mon, 99 Nov 2026 08:00:00 GMT", "Mon, 01 Jan 99999999999 00:00:00 GMT", "", None]
+)
 def test_a_time_that_nobody_can_read_is_no_time_and_no_error(date: str | None) -> None:
     """An error here would come between the upload and its confirmation: the same batch would be sent for ever."""
     assert clock_offset_s({"ResponseMetadata": {"HTTPHeaders": {"date": date}}}) is None

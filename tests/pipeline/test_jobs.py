@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import jobs, mail, plans, playbook
+from pipeline import comment, jobs, mail, plans, playbook, secrets
 from pipeline.tools import PipelineError
 from tests.pipeline.test_plans import RECORD, made
 from tests.pipeline.test_secrets import PLANTED
@@ -98,6 +98,43 @@ def test_nothing_is_deployed_where_its_log_could_not_be_looked_through(
     with pytest.raises(PipelineError, match="make setup-secrets"):
         jobs.deploy("staging", approved, "")
     assert record(build) == ("refused", "run: make setup-secrets")
+
+
+def test_what_could_not_be_looked_through_is_no_artifact_and_the_reason_is_kept(
+    build: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_slow(*_: Path) -> list[Any]:
+        raise PipelineError("kingfisher: expected it to end within 300 s")
+
+    monkeypatch.setattr(secrets, "in_files", too_slow)
+    ansible(monkeypatch, lambda *_, log, **__: log.write_text("TASK") and 4)
+    with pytest.raises(PipelineError, match=r"(?s)ended with 4 before there was a plan.*kingfisher: expected.*removed"):
+        jobs.plan("staging")
+    assert not (build / "plans").exists()
+
+
+def test_a_secret_is_removed_also_where_a_job_breaks(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: Any, log: Path, variables: dict[str, str], **__: Any) -> int:
+        log.write_text(PLANTED["half of one in a log"]())
+        Path(variables["TWINOPS_PLAN_FILE"]).write_text("{")
+        return 0
+
+    ansible(monkeypatch, run)
+    with pytest.raises(json.JSONDecodeError):
+        jobs.plan("staging")
+    assert list((build / "plans").iterdir()) == []
+
+
+def test_a_secret_in_a_plan_is_neither_mailed_nor_printed(
+    build: Path, mails: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planted = PLANTED["half of one in a log"]()
+    monkeypatch.setattr(plans.approval, "without_secrets", lambda found: found)  # one that only the scanner knows
+    monkeypatch.setattr(comment, "text_without_secrets", lambda text: text)
+    ansible(monkeypatch, that_finds(cloud={"plan": [], "orphans": [], "warnings": [planted]}))
+    with pytest.raises(PipelineError, match="expected no secret"):
+        jobs.drift("staging")
+    assert (mails, planted.split()[3] in capsys.readouterr().out) == ([], False)
 
 
 def test_what_ansible_found_is_in_no_artifact_where_there_is_no_plan(

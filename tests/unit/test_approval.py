@@ -65,6 +65,16 @@ def test_a_private_key_that_comes_line_by_line_is_withheld() -> None:
     assert list(clean) == ["(withheld)\n", "changed\n"]
 
 
+def test_a_private_key_that_was_cut_off_takes_nothing_else_with_it() -> None:
+    after = ["[ERROR]: the gate says no\n", "TASK [edge_gate : Stop] ****\n", "ok\n"]
+    assert list(approval.lines_without_secrets([*lines_of_a_key(3), *after])) == ["(withheld)", *after]
+
+
+def test_a_private_key_in_a_diff_is_withheld() -> None:
+    lines = [f"+    {line}" for line in [*lines_of_a_key(2), "\n", "-----END PRIVATE" + " KEY-----\n"]]
+    assert "".join(approval.lines_without_secrets([*lines, "+ more\n"])) == "+    (withheld)\n+ more\n"
+
+
 @pytest.mark.parametrize("length", [3, approval.KEY_LINES_MAX - 1, 2 * approval.KEY_LINES_MAX])
 def test_a_private_key_without_an_end_is_not_kept_back_for_ever(length: int) -> None:
     clean = "".join(approval.lines_without_secrets(lines_of_a_key(length)))

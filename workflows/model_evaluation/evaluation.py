@@ -14,7 +14,6 @@ from toolbox.metrics import Quality, Scores
 from toolbox.report import COLOURS, SOFT, Fact, Figure, Section, State, Table
 
 VERSION = ["release", "model_sha256"]
-"""The group of devices that no group names."""
 BLOCKED = "blocked"
 """A rollout that its gate stopped and took back."""
 

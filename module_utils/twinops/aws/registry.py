@@ -136,7 +136,9 @@ class Registry:
             self._expect_known(state, name)
             if state.aliases.get(CHAMPION) == name:
                 return None
-            aliases = {alias: other for alias, other in state.aliases.items() if other != name}
+            # One model may have two versions, of other libraries: it is no challenger of itself, nor its predecessor.
+            sha256 = state.versions[name].sha256
+            aliases = {alias: one for alias, one in state.aliases.items() if state.versions[one].sha256 != sha256}
             if CHAMPION in aliases:
                 aliases[PREVIOUS] = aliases[CHAMPION]
             return Event(0, "", "promote", name, approver, reason, {**aliases, CHAMPION: name})

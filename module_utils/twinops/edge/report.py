@@ -57,8 +57,9 @@ def report(root: Path) -> tuple[str, str]:
         raised = raise_alarms(root, found, news, memory, remembered) if settings.get("alarms") else 0
     except BotoCoreError as error:
         return OFFLINE, f"{done}{error}"
-    except ClientError as error:  # AWS did answer
-        return FAILED, f"{done}{error}"
+    except ClientError as error:
+        is_refusal = 400 <= error.response["ResponseMetadata"]["HTTPStatusCode"] < 500  # not that AWS is in trouble
+        return FAILED if is_refusal else OFFLINE, f"{done}{error}"
     except TwinopsError as error:
         return FAILED, str(error)
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -57,8 +57,9 @@ def _held(device: Device, digests: set[str]) -> Iterator[tuple[str, Path]]:
 def _left(device: Device, files: Mapping[str, int]) -> Iterator[tuple[str, Path]]:
     """Files of a slot that an interrupted run was building, whose bytes, read now, are among ``files``."""
     for path in sorted(device.slots.glob("*.new/**/*")):
-        if path.is_file() and path.stat().st_size in files.values() and (digest := file_sha256(path)) in files:
-            yield digest, path
+        with contextlib.suppress(FileNotFoundError):  # a pull that is at work has moved it
+            if path.is_file() and path.stat().st_size in files.values() and (digest := file_sha256(path)) in files:
+                yield digest, path
 
 
 def require_room(device: Device, needed_bytes: int) -> None:

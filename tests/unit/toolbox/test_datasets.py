@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from botocore.stub import Stubber
 from toolbox.datasets import DatasetError, register, version
+from twinops.aws import objects
 from twinops.aws.clients import client
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
@@ -52,12 +53,30 @@ def test_a_version_is_registered_once(endpoint: str) -> None:
     assert json.loads(stored)["rows"] == 3
 
 
-def test_a_version_that_another_run_writes_right_now_is_there(endpoint: str) -> None:
+@pytest.mark.parametrize("comes_to_nothing", [False, True])
+def test_while_another_run_writes_the_version_it_is_tried_again(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch, comes_to_nothing: bool
+) -> None:
     """What S3 answers then no emulator answers."""
+    monkeypatch.setattr(objects, "PAUSES_S", (0, 0))
     s3 = client("s3")
     with Stubber(s3) as answers:
         answers.add_client_error("put_object", "ConditionalRequestConflict", http_status_code=409)
-        assert not register(s3, "data", version("field", TABLE))
+        if comes_to_nothing:
+            answers.add_response("put_object", {})
+        else:
+            answers.add_client_error("put_object", "PreconditionFailed", http_status_code=412)
+        assert register(s3, "data", version("field", TABLE)) is comes_to_nothing
+        answers.assert_no_pending_responses()
+
+
+def test_who_writes_a_version_for_ever_is_not_waited_for(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "PAUSES_S", (0, 0))
+    s3 = client("s3")
+    with Stubber(s3) as answers, pytest.raises(DatasetError, match="ConditionalRequestConflict"):
+        for _ in range(3):
+            answers.add_client_error("put_object", "ConditionalRequestConflict", http_status_code=409)
+        register(s3, "data", version("field", TABLE))
 
 
 def test_mistakes_are_named(endpoint: str) -> None:

@@ -71,6 +71,14 @@ def test_a_promotion_moves_all_aliases_at_once(registry: Registry) -> None:
     assert registry.champion() == version("v2")
 
 
+def test_one_model_of_two_versions_is_neither_its_challenger_nor_its_predecessor(registry: Registry) -> None:
+    registry.promote("v2", **BECAUSE)
+    registry.register(version("v2-again", sha256=version("v2").sha256, evaluation_sha256="another"), **BECAUSE)
+    registry.challenge("v2-again", **BECAUSE)
+    assert registry.promote("v2-again", **BECAUSE)
+    assert aliases(registry) == {"champion": "v2-again", "previous": "v1"}
+
+
 def test_going_back(registry: Registry) -> None:
     registry.promote("v2", **BECAUSE)
     assert registry.roll_back(**BECAUSE) == "v1"
