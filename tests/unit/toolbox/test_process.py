@@ -105,6 +105,14 @@ def test_a_child_left_behind_is_ended_and_does_not_hold_the_run(tmp_path: Path) 
     assert gone(int((tmp_path / "child").read_text()))
 
 
+def wait_for_environment(pid: int) -> None:
+    """The kernel shows it a moment after the program has begun."""
+    deadline = time.monotonic() + 5
+    while not Path(f"/proc/{pid}/environ").read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_run_that_is_taken_away_stops(tmp_path: Path) -> None:
     stop = threading.Event()
     threading.Timer(1, stop.set).start()
@@ -122,6 +130,7 @@ def test_what_has_the_mark_is_ended_in_whatever_session(tmp_path: Path, is_first
     environment = {**os.environ, "TWINOPS_RUN": str(tmp_path)}
     earlier = subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True)
     another = subprocess.Popen(["sleep", "60"], env={**environment, "TWINOPS_RUN": f"{tmp_path}2"})
+    wait_for_environment(earlier.pid)
     script = (
         "import subprocess, pathlib\n"
         f"state = pathlib.Path('/proc/{earlier.pid}/stat').read_text().rpartition(')')[2].split()[0]\n"
