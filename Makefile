@@ -86,7 +86,7 @@ deploy: $(if $(APPROVED),setup-secrets,setup) ## deploy ENV=sandbox|staging|prod
 	$(if $(APPROVED),@$(JOB) deploy $(ENV) --plan $(APPROVED) $(if $(DIGEST),--digest $(DIGEST)),ansible-playbook site.yml -l $(ENV))
 
 test: setup-dev ## every test: unit, plan cases, devices, the sandbox end to end; [JUNIT=build/junit.xml] [COVERAGE=build/coverage.xml]
-	@python -m pytest -n 3 --dist loadfile $(if $(JUNIT),--junitxml=$(JUNIT)) $(if $(COVERAGE),--cov --cov-report=term:skip-covered --cov-report=xml:$(COVERAGE)) $(TESTS)
+	@python -m pytest -n 2 --dist loadfile $(if $(JUNIT),--junitxml=$(JUNIT)) $(if $(COVERAGE),--cov --cov-report=term:skip-covered --cov-report=xml:$(COVERAGE)) $(TESTS)
 
 unit: setup-dev ## the tests that need no sandbox
 	@python -m pytest tests -m "not sandbox"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from twinops.aws import session
 
 from tests.sandbox.cloud.support import Deployment, Environment, found_by_botocore
 from tests.sandbox.support import OwnSandbox
@@ -15,6 +16,12 @@ def credentials(own_sandbox: OwnSandbox) -> Iterator[None]:
     """For each test apart: tests of other folders, which run in the same process, have other endpoints."""
     with found_by_botocore(own_sandbox):
         yield
+
+
+@pytest.fixture(autouse=True)
+def unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This endpoint has no rates. Playbooks, which are processes of their own, are paced as ever."""
+    monkeypatch.setattr(session._PACER, "wait", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

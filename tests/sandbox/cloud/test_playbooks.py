@@ -29,7 +29,7 @@ pytestmark = pytest.mark.sandbox
 PLAYBOOK_TIMEOUT_S = 300
 # Twins start a real Jupyter, which takes longer than all the rest; tests/sandbox/test_estate.py has them.
 QUICK = json.dumps({"twins_instances": []})
-KILLS = int(os.environ.get("TWINOPS_KILLS", "3"))
+KILLS = int(os.environ.get("TWINOPS_KILLS", "1"))
 """At how many points a creation is killed; `make test-faults` tries 20."""
 
 
