@@ -92,7 +92,7 @@ unit: setup-dev ## the tests that need no sandbox
 	@python -m pytest tests -m "not sandbox"
 
 .PHONY: pipeline
-pipeline: setup-dev ## execute .gitlab-ci.yml by a push, against a sandbox: stories about what it promises; half an hour; STORIES="drift"
+pipeline: setup-dev ## execute .gitlab-ci.yml by a push, against a sandbox: stories about what it promises; 15 minutes; STORIES="drift"
 	@$(if $(PYTHON),$(PYTHON) -m sandbox.setup --pipeline,$(NO_PYTHON))
 	@PYTHONPATH=module_utils:. python -m pipeline.stories $(STORIES)
 
