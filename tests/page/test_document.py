@@ -304,11 +304,11 @@ def test_a_plan_that_was_deployed_is_no_difference_any_more() -> None:
     read = worlds.troubled()
     assert read.plan is not None
     plan = {**read.plan, "digest": "d" * 64}
-    done = replace(read, plan=plan, deployment=worlds.deployed(plan="d" * 64))
-    assert [check.kind for check in document.assemble(done).drift_checks] == ["data"]
-    for other in ({"plan": "e" * 64}, {"plan": "d" * 64, "state": "failed"}):
-        made = document.assemble(replace(done, deployment=worlds.deployed(**other)))
-        assert [check.kind for check in made.drift_checks] == ["cloud", "data"]
+    for state, expected in (("deployed", ["data"]), ("failed", ["data"]), ("refused", ["cloud", "data"])):
+        done = replace(read, plan=plan, deployment=worlds.deployed(plan="d" * 64, state=state))
+        assert [check.kind for check in document.assemble(done).drift_checks] == expected, state
+    other = replace(read, plan=plan, deployment=worlds.deployed(plan="e" * 64))
+    assert [check.kind for check in document.assemble(other).drift_checks] == ["cloud", "data"]
 
 
 def test_devices_whose_data_have_drifted_come_before_those_that_might() -> None:

@@ -78,9 +78,12 @@ def _deployed(
 
 
 def _is_applied(read: Read) -> bool:
-    """Whether the plan is that of the deployment: then it says what was different, not what is."""
+    """Whether a deployment has begun with the plan: then it says what was different, not what is.
+
+    What one that failed on the devices has done to the cloud stays done; how far it came is in nobody's record.
+    """
     plan, record = read.plan or {}, read.deployment or {}
-    return record.get("state") == "deployed" and bool(plan.get("digest")) and record.get("plan") == plan["digest"]
+    return record.get("state") != "refused" and bool(plan.get("digest")) and record.get("plan") == plan["digest"]
 
 
 def _deployment(record: Mapping[str, Any]) -> Deployment:
